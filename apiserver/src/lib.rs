@@ -1,0 +1,12 @@
+//! The only door to storage.
+//!
+//! A request: accept -> filter chain (`filters`) -> handler by verb (`endpoints`) -> strategy by resource
+//! (`registry`) and admission (`admission`) -> guaranteed update (`cacher`) -> storage (`storage`).
+//! Reads and watches leave at the watch cache. `resources` is the one table everything derives from.
+
+pub mod admission;
+pub mod cacher;
+pub mod object;
+pub mod request;
+pub mod resources;
+pub mod storage;

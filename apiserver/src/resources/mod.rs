@@ -1,0 +1,227 @@
+//! The one table of resources. Routes, discovery, OpenAPI, storage keys, RBAC names and printed columns
+//! derive from a [`ResourceDef`]; a CustomResourceDefinition makes the same value at run time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use common::status::{FieldErrors, Status};
+
+use crate::cacher::ObjectStore;
+use crate::object::Object;
+use crate::request::{ApiRequest, RequestContext, Response};
+
+/// `group` and `resource` (plural), the name authorization and storage use.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupResource {
+    pub group: String,
+    pub resource: String,
+}
+
+impl GroupResource {
+    pub fn new(group: &str, resource: &str) -> Self {
+        Self { group: group.to_owned(), resource: resource.to_owned() }
+    }
+}
+
+/// One served version of one resource.
+pub struct ResourceDef {
+    pub group: String,
+    pub version: String,
+    pub kind: String,
+    /// `PodList`.
+    pub list_kind: String,
+    /// Plural, lower case: `pods`.
+    pub resource: String,
+    pub singular: String,
+    pub short_names: Vec<String>,
+    pub categories: Vec<String>,
+    pub namespaced: bool,
+    /// create, delete, deletecollection, get, list, patch, update, watch.
+    pub verbs: Vec<String>,
+    pub subresources: Vec<SubresourceDef>,
+    /// The type in `schema.json`: `io.k8s.api.core.v1.Pod`.
+    pub schema: String,
+    /// Which stored resource this is a version of: events.k8s.io/events is stored as core events.
+    pub stored_as: GroupResource,
+    /// Upstream's path below the prefix: `/registry/<this>/<namespace>/<name>`: `pods`, `minions`,
+    /// `services/specs`.
+    pub storage_prefix: String,
+    /// Conversion between this version and the stored one; `None` when they are the same.
+    pub conversion: Option<Conversion>,
+    /// Selectable fields beside metadata.name and metadata.namespace, from the stored form.
+    pub selectable_fields: fn(&Object) -> Vec<(&'static str, String)>,
+    /// Names in `selectable_fields`, to refuse others with a 400.
+    pub selectable_field_names: &'static [&'static str],
+    pub strategy: Arc<dyn Strategy>,
+}
+
+/// Pure conversions of one object, both ways.
+#[derive(Clone, Copy)]
+pub struct Conversion {
+    pub to_stored: fn(Object) -> Object,
+    pub from_stored: fn(Object) -> Object,
+}
+
+/// `pods/status`, `pods/log`.
+pub struct SubresourceDef {
+    /// `status`, `log`.
+    pub name: String,
+    /// The kind of its body, and that kind's group and version where they differ from the resource's.
+    pub kind: String,
+    pub group: String,
+    pub version: String,
+    pub verbs: Vec<String>,
+    pub handler: SubresourceHandler,
+}
+
+/// How a subresource is served.
+#[derive(Clone)]
+pub enum SubresourceHandler {
+    /// Another view of the same object: the generic get/update/patch handlers with this strategy.
+    Object(Arc<dyn Strategy>),
+    /// Anything else: binding, eviction, token, scale, log, exec.
+    Custom(Arc<dyn Subresource>),
+}
+
+/// What a resource's strategy and its hooks may ask of the server: other resources' stores.
+pub struct Registry {
+    stores: HashMap<GroupResource, Arc<dyn ObjectStore>>,
+}
+
+impl Registry {
+    pub fn new(stores: HashMap<GroupResource, Arc<dyn ObjectStore>>) -> Self {
+        Self { stores }
+    }
+
+    /// The store of a built-in resource.
+    ///
+    /// # Panics
+    /// When the table has no such stored resource: a mistake in the program, not in a request.
+    pub fn store(&self, group: &str, resource: &str) -> &Arc<dyn ObjectStore> {
+        self.stores
+            .get(&GroupResource::new(group, resource))
+            .unwrap_or_else(|| panic!("no stored resource {resource}.{group} in the table"))
+    }
+
+    pub fn get(&self, resource: &GroupResource) -> Option<&Arc<dyn ObjectStore>> {
+        self.stores.get(resource)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&GroupResource, &Arc<dyn ObjectStore>)> {
+        self.stores.iter()
+    }
+}
+
+/// The per-resource rules (`rest.RESTCreateStrategy` and its relatives upstream). Pure: no store, no clock
+/// but the one passed in, no request. Objects are in the stored version.
+///
+/// Generic code has already checked metadata (name, namespace, labels, annotations, finalizers, owner
+/// references), set uid and creationTimestamp, and bumps nothing itself: generation is the strategy's.
+pub trait Strategy: Send + Sync + 'static {
+    /// Fills defaults, as decoding does upstream. Also applied to `old` objects read from storage when needed.
+    fn default(&self, object: &mut Object);
+
+    /// Clears and sets what a client may not choose on create (status, generation).
+    fn prepare_for_create(&self, object: &mut Object);
+
+    /// Checks a new object.
+    fn validate(&self, object: &Object) -> FieldErrors;
+
+    /// Carries over what this endpoint may not change (status on the main resource, everything but status on
+    /// the status subresource) and bumps generation.
+    fn prepare_for_update(&self, object: &mut Object, old: &Object);
+
+    /// Checks a change.
+    fn validate_update(&self, object: &Object, old: &Object) -> FieldErrors;
+
+    /// Warnings for the client about a new or changed object (`old` present on update).
+    fn warnings(&self, _object: &Object, _old: Option<&Object>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// PUT on a name that does not exist creates it (leases, endpoints, events ...).
+    fn allow_create_on_update(&self) -> bool {
+        false
+    }
+
+    /// PUT without resourceVersion is allowed.
+    fn allow_unconditional_update(&self) -> bool {
+        true
+    }
+
+    /// How name errors are found: DNS subdomain unless overridden (DNS label for services, path segment for
+    /// RBAC ...). Returns the messages of `metadata.name`'s errors.
+    fn validate_name(&self, name: &str) -> Vec<String> {
+        if common::labels::is_dns1123_subdomain(name) {
+            Vec::new()
+        } else {
+            vec![
+                "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+                    .to_owned(),
+            ]
+        }
+    }
+
+    /// Graceful deletion (pods): given the object and the requested grace (`None` when the client gave none),
+    /// the grace in seconds to use, or `None` to delete at once.
+    fn graceful_delete_seconds(&self, _object: &Object, _requested: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// The propagation when the client gives none: true orphans dependents (ReplicationControllers only).
+    fn orphans_by_default(&self) -> bool {
+        false
+    }
+
+    /// Seconds after which the object removes itself (events).
+    fn ttl_seconds(&self, _object: &Object) -> Option<u64> {
+        None
+    }
+
+    /// Effects on other state around a write (service addresses). `None` for most.
+    fn hooks(&self) -> Option<&dyn Hooks> {
+        None
+    }
+}
+
+/// Side effects around writes of one resource.
+#[async_trait]
+pub trait Hooks: Send + Sync {
+    /// Before validation of a create (`old` is `None`) or update; may allocate into `object`.
+    /// `dry_run` must leave no trace. The returned guard undoes when dropped uncommitted.
+    async fn begin_write(
+        &self,
+        object: &mut Object,
+        old: Option<&Object>,
+        dry_run: bool,
+    ) -> Result<Box<dyn Rollback>, Status>;
+
+    /// After the object is gone.
+    async fn after_delete(&self, object: &Object);
+}
+
+/// Undoes `begin_write` unless committed.
+pub trait Rollback: Send {
+    /// The write succeeded: keep what was allocated, release what was replaced.
+    fn commit(self: Box<Self>);
+}
+
+/// A subresource that is not a view of its object.
+#[async_trait]
+pub trait Subresource: Send + Sync + 'static {
+    /// `server` gives stores, admission and the generic write pipeline.
+    async fn serve(&self, request: SubresourceRequest) -> Result<Response, Status>;
+}
+
+/// A call on a custom subresource.
+pub struct SubresourceRequest {
+    pub def: Arc<ResourceDef>,
+    pub request: ApiRequest,
+}
+
+impl SubresourceRequest {
+    pub fn ctx(&self) -> &RequestContext {
+        &self.request.ctx
+    }
+}

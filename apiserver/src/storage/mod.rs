@@ -1,0 +1,131 @@
+//! The byte-level, revisioned store. It knows keys, bytes and revisions, and no object.
+//!
+//! Three implementations answer one contract suite: `etcd`, `embedded` (one file), `memory` (tests).
+//! A store has one revision counter: every successful write increments it by one, and the revision of a write
+//! is the resourceVersion of the object it wrote. Deletes take a revision too.
+
+use std::pin::Pin;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::Stream;
+
+/// The store's counter. The resourceVersion is this number, everywhere, always.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+impl std::fmt::Display for Revision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One key at one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyValue {
+    pub key: String,
+    pub value: Bytes,
+    /// The revision of the write that made this value.
+    pub mod_revision: Revision,
+}
+
+/// A page of a listing.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    pub items: Vec<KeyValue>,
+    /// The revision the whole listing was read at (the store's own at that moment, or the one asked for).
+    pub revision: Revision,
+    /// True when more keys follow the last item.
+    pub more: bool,
+    /// How many keys follow, when the store knows.
+    pub remaining: Option<u64>,
+}
+
+/// One thing that happened after the revision a watch began at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreEvent {
+    Put {
+        kv: KeyValue,
+        previous: Option<Bytes>,
+        created: bool,
+    },
+    /// `previous` is the last value; `revision` that of the delete.
+    Delete {
+        key: String,
+        revision: Revision,
+        previous: Bytes,
+    },
+    /// Nothing under the prefix is unseen up to and including this revision.
+    Progress(Revision),
+}
+
+/// Events in revision order. Ends, after an error, when the store can no longer continue it: the consumer
+/// lists again.
+pub type EventStream = Pin<Box<dyn Stream<Item = Result<StoreEvent, StoreError>> + Send>>;
+
+/// What a store can refuse.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    #[error("key {0} already exists")]
+    Exists(String),
+    /// The condition did not hold; `current` is what is there now, `None` when the key is gone.
+    #[error("key {key} is not at the expected revision")]
+    Conflict { key: String, current: Option<KeyValue> },
+    #[error("revision {requested} has been compacted; the oldest kept is {oldest}")]
+    Compacted { requested: Revision, oldest: Revision },
+    #[error("revision {requested} is in the future; the newest is {newest}")]
+    Future { requested: Revision, newest: Revision },
+    #[error("value of {bytes} bytes is larger than the store takes")]
+    TooLarge { bytes: usize },
+    /// Not now: no quorum, connection lost, deadline. Whether a write happened is unknown.
+    #[error("store unavailable: {0}")]
+    Unavailable(String),
+    #[error("store corrupt: {0}")]
+    Corrupt(String),
+}
+
+/// See the module. All methods are linearizable and cancel-safe in the sense that a dropped future leaves the
+/// write either done or not done, never half done.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The value of one key and the store's revision at the time of reading.
+    async fn get(&self, key: &str) -> Result<(Option<KeyValue>, Revision), StoreError>;
+
+    /// Keys with `prefix`, in key order, starting at `from` (inclusive; `None` for the beginning), at most
+    /// `limit` (0 for all), as they were at revision `at` (`None` for now).
+    async fn list(
+        &self,
+        prefix: &str,
+        from: Option<&str>,
+        limit: usize,
+        at: Option<Revision>,
+    ) -> Result<Listing, StoreError>;
+
+    /// Writes a key that must not exist. `ttl_seconds` removes it later, as a delete with a revision.
+    async fn create(&self, key: &str, value: Bytes, ttl_seconds: Option<u64>)
+    -> Result<Revision, StoreError>;
+
+    /// Writes a key that must be at `expected`.
+    async fn update(
+        &self,
+        key: &str,
+        expected: Revision,
+        value: Bytes,
+        ttl_seconds: Option<u64>,
+    ) -> Result<Revision, StoreError>;
+
+    /// Removes a key that must be at `expected`.
+    async fn delete(&self, key: &str, expected: Revision) -> Result<Revision, StoreError>;
+
+    /// Everything under `prefix` after revision `after`, gapless and in order.
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<EventStream, StoreError>;
+
+    /// The newest revision, read linearizably.
+    async fn current_revision(&self) -> Result<Revision, StoreError>;
+
+    /// Forgets history before `before`; present values stay.
+    async fn compact(&self, before: Revision) -> Result<(), StoreError>;
+
+    /// Ready to serve: for readiness checks. The error says why not.
+    async fn healthy(&self) -> Result<(), StoreError>;
+}
