@@ -3,10 +3,14 @@
 //! A thing moves here with its second user, not its first. No daemon's policy, queue, cache or error
 //! enum lives here: a daemon depends on `common` and on no other daemon.
 
+pub mod client;
 pub mod fields;
 pub mod labels;
+pub mod leaderelection;
 pub mod logs;
 pub mod quantity;
+pub mod serving;
 pub mod shutdown;
 pub mod status;
+pub mod tls;
 pub mod version;
