@@ -5,6 +5,8 @@
 //! Reads and watches leave at the watch cache. `resources` is the one table everything derives from.
 
 pub mod admission;
+pub mod authentication;
+pub mod authorization;
 pub mod cacher;
 pub mod object;
 pub mod request;
