@@ -1,5 +1,23 @@
 //! The one table of resources. Routes, discovery, OpenAPI, storage keys, RBAC names and printed columns
 //! derive from a [`ResourceDef`]; a CustomResourceDefinition makes the same value at run time.
+//!
+//! Built in this order, so that the table, the stores and the handlers do not need each other at once:
+//! 1. [`stored`] gives the static facts that a store needs (prefix, selectable fields): one store each.
+//! 2. The stores make a [`Registry`].
+//! 3. The custom subresources and reviews are made with whatever they need, the registry among it.
+//! 4. [`Table::new`] joins the rows, the strategies and the custom handlers.
+//!
+//! This room holds facts, and pure conversions between versions. It must not read a store or know HTTP.
+//! Upstream it is spread over `pkg/registry/*/rest` and `pkg/controlplane`.
+
+pub mod convert;
+pub mod fields;
+pub mod rows;
+pub mod schema;
+mod table;
+
+pub use rows::{Row, StoredResource, rows, stored};
+pub use table::{CustomHandlers, Table};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -44,6 +62,8 @@ pub struct ResourceDef {
     pub schema: String,
     /// Which stored resource this is a version of: events.k8s.io/events is stored as core events.
     pub stored_as: GroupResource,
+    /// The version of the stored form: `v1`.
+    pub stored_version: String,
     /// Upstream's path below the prefix: `/registry/<this>/<namespace>/<name>`: `pods`, `minions`,
     /// `services/specs`.
     pub storage_prefix: String,
@@ -53,7 +73,36 @@ pub struct ResourceDef {
     pub selectable_fields: fn(&Object) -> Vec<(&'static str, String)>,
     /// Names in `selectable_fields`, to refuse others with a 400.
     pub selectable_field_names: &'static [&'static str],
+    /// What this version calls a selectable field, where that differs: `regarding.name` is
+    /// `involvedObject.name`. A version with aliases knows a field only by its own name for it.
+    pub field_aliases: &'static [(&'static str, &'static str)],
     pub strategy: Arc<dyn Strategy>,
+    /// Serves `create` of a kind that is not stored (reviews, bindings).
+    pub handler: Option<Arc<dyn Subresource>>,
+}
+
+impl ResourceDef {
+    /// `v1`, `apps/v1`.
+    pub fn api_version(&self) -> String {
+        api_version(&self.group, &self.version)
+    }
+
+    pub fn group_resource(&self) -> GroupResource {
+        GroupResource::new(&self.group, &self.resource)
+    }
+
+    pub fn has_verb(&self, verb: &str) -> bool {
+        self.verbs.iter().any(|v| v == verb)
+    }
+
+    pub fn subresource(&self, name: &str) -> Option<&SubresourceDef> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+}
+
+/// `v1`, `apps/v1`.
+pub fn api_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }
 
 /// Pure conversions of one object, both ways.

@@ -1,0 +1,254 @@
+//! The rows: every built-in kind, one literal line of facts each.
+//!
+//! Order is that of discovery: groups by upstream's priority, the preferred version first.
+
+use super::convert::{EVENTS, HORIZONTAL_POD_AUTOSCALERS};
+use super::fields::{self, Selectable};
+use super::{Conversion, GroupResource};
+
+const ALL: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const VIEW: &[&str] = &["get", "patch", "update"];
+
+/// One served version of one built-in resource.
+#[derive(Clone, Copy)]
+pub struct Row {
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub resource: &'static str,
+    pub singular: &'static str,
+    pub namespaced: bool,
+    pub short_names: &'static [&'static str],
+    pub categories: &'static [&'static str],
+    pub verbs: &'static [&'static str],
+    pub subresources: &'static [SubresourceRow],
+    pub fields: &'static Selectable,
+    pub storage: Storage,
+}
+
+/// How a row is kept.
+#[derive(Clone, Copy)]
+pub enum Storage {
+    /// In its own form, at this path below the prefix.
+    Own(&'static str),
+    /// In the form of another row.
+    As { group: &'static str, version: &'static str, resource: &'static str, conversion: &'static Conversion },
+    /// Not at all: a custom handler answers its `create`.
+    None,
+}
+
+/// One subresource of a row.
+#[derive(Clone, Copy)]
+pub struct SubresourceRow {
+    pub name: &'static str,
+    /// Empty for the kind of the resource itself.
+    pub kind: &'static str,
+    /// Group and version of `kind` where they are not the resource's.
+    pub group_version: Option<(&'static str, &'static str)>,
+    pub verbs: &'static [&'static str],
+    /// A view of the object, served by the generic handlers; otherwise a custom handler.
+    pub view: bool,
+}
+
+/// What a store must know of a stored resource.
+#[derive(Clone)]
+pub struct StoredResource {
+    pub id: GroupResource,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub namespaced: bool,
+    /// Below the prefix: `pods`, `minions`, `services/specs`.
+    pub storage_prefix: &'static str,
+    /// Selectable fields beside metadata.name and metadata.namespace, read from the stored form.
+    pub selectable_fields: fn(&crate::object::Object) -> Vec<(&'static str, String)>,
+}
+
+/// Every row, in discovery order.
+pub fn rows() -> &'static [Row] {
+    ROWS
+}
+
+/// Every stored resource: one store each.
+pub fn stored() -> impl Iterator<Item = StoredResource> {
+    ROWS.iter().filter_map(|row| match row.storage {
+        Storage::Own(storage_prefix) => Some(StoredResource {
+            id: GroupResource::new(row.group, row.resource),
+            version: row.version,
+            kind: row.kind,
+            namespaced: row.namespaced,
+            storage_prefix,
+            selectable_fields: row.fields.read,
+        }),
+        Storage::As { .. } | Storage::None => None,
+    })
+}
+
+impl Row {
+    const fn short(mut self, names: &'static [&'static str]) -> Self {
+        self.short_names = names;
+        self
+    }
+
+    const fn categories(mut self, names: &'static [&'static str]) -> Self {
+        self.categories = names;
+        self
+    }
+
+    const fn verbs(mut self, verbs: &'static [&'static str]) -> Self {
+        self.verbs = verbs;
+        self
+    }
+
+    const fn review(mut self) -> Self {
+        self.verbs = &["create"];
+        self.storage = Storage::None;
+        self
+    }
+
+    const fn prefix(mut self, path: &'static str) -> Self {
+        self.storage = Storage::Own(path);
+        self
+    }
+
+    const fn fields(mut self, fields: &'static Selectable) -> Self {
+        self.fields = fields;
+        self
+    }
+
+    const fn stored_as(
+        mut self,
+        group: &'static str,
+        version: &'static str,
+        resource: &'static str,
+        conversion: &'static Conversion,
+    ) -> Self {
+        self.storage = Storage::As { group, version, resource, conversion };
+        self
+    }
+
+    const fn subresources(mut self, rows: &'static [SubresourceRow]) -> Self {
+        self.subresources = rows;
+        self
+    }
+}
+
+impl SubresourceRow {
+    const fn verbs(mut self, verbs: &'static [&'static str]) -> Self {
+        self.verbs = verbs;
+        self
+    }
+
+    const fn of(mut self, group: &'static str, version: &'static str) -> Self {
+        self.group_version = Some((group, version));
+        self
+    }
+}
+
+const fn row(
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    resource: &'static str,
+    singular: &'static str,
+    namespaced: bool,
+) -> Row {
+    Row {
+        group,
+        version,
+        kind,
+        resource,
+        singular,
+        namespaced,
+        short_names: &[],
+        categories: &[],
+        verbs: ALL,
+        subresources: &[],
+        fields: &fields::NONE,
+        storage: Storage::Own(resource),
+    }
+}
+
+const fn namespaced(
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    resource: &'static str,
+    singular: &'static str,
+) -> Row {
+    row(group, version, kind, resource, singular, true)
+}
+
+const fn cluster(
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    resource: &'static str,
+    singular: &'static str,
+) -> Row {
+    row(group, version, kind, resource, singular, false)
+}
+
+const fn object(name: &'static str) -> SubresourceRow {
+    SubresourceRow { name, kind: "", group_version: None, verbs: VIEW, view: true }
+}
+
+const fn custom(name: &'static str, kind: &'static str, verbs: &'static [&'static str]) -> SubresourceRow {
+    SubresourceRow { name, kind, group_version: None, verbs, view: false }
+}
+
+const SCALE: SubresourceRow = custom("scale", "Scale", VIEW).of("autoscaling", "v1");
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
+
+#[rustfmt::skip]
+const ROWS: &[Row] = &[
+    namespaced("", "v1", "Binding", "bindings", "binding").review(),
+    namespaced("", "v1", "ConfigMap", "configmaps", "configmap").short(&["cm"]),
+    namespaced("", "v1", "Endpoints", "endpoints", "endpoints").short(&["ep"]).prefix("services/endpoints"),
+    namespaced("", "v1", "Event", "events", "event").short(&["ev"]).fields(&fields::EVENT),
+    namespaced("", "v1", "LimitRange", "limitranges", "limitrange").short(&["limits"]),
+    cluster("", "v1", "Namespace", "namespaces", "namespace").short(&["ns"]).verbs(&["create", "delete", "get", "list", "patch", "update", "watch"]).fields(&fields::NAMESPACE).subresources(&[object("finalize").verbs(&["update"]), object("status")]),
+    cluster("", "v1", "Node", "nodes", "node").short(&["no"]).prefix("minions").fields(&fields::NODE).subresources(&[custom("proxy", "NodeProxyOptions", PROXY), object("status")]),
+    namespaced("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", "persistentvolumeclaim").short(&["pvc"]).subresources(&[object("status")]),
+    cluster("", "v1", "PersistentVolume", "persistentvolumes", "persistentvolume").short(&["pv"]).subresources(&[object("status")]),
+    namespaced("", "v1", "Pod", "pods", "pod").short(&["po"]).categories(&["all"]).fields(&fields::POD).subresources(&[custom("attach", "PodAttachOptions", &["create", "get"]), custom("binding", "Binding", &["create"]), object("ephemeralcontainers"), custom("eviction", "Eviction", &["create"]).of("policy", "v1"), custom("exec", "PodExecOptions", &["create", "get"]), custom("log", "Pod", &["get"]), custom("portforward", "PodPortForwardOptions", &["create", "get"]), custom("proxy", "PodProxyOptions", PROXY), object("resize"), object("status")]),
+    namespaced("", "v1", "PodTemplate", "podtemplates", "podtemplate"),
+    namespaced("", "v1", "ReplicationController", "replicationcontrollers", "replicationcontroller").short(&["rc"]).categories(&["all"]).prefix("controllers").fields(&fields::REPLICAS).subresources(&[SCALE, object("status")]),
+    namespaced("", "v1", "ResourceQuota", "resourcequotas", "resourcequota").short(&["quota"]).subresources(&[object("status")]),
+    namespaced("", "v1", "Secret", "secrets", "secret").fields(&fields::SECRET),
+    namespaced("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount").short(&["sa"]).subresources(&[custom("token", "TokenRequest", &["create"]).of("authentication.k8s.io", "v1")]),
+    namespaced("", "v1", "Service", "services", "service").short(&["svc"]).categories(&["all"]).prefix("services/specs").fields(&fields::SERVICE).subresources(&[custom("proxy", "ServiceProxyOptions", PROXY), object("status")]),
+    namespaced("apps", "v1", "ControllerRevision", "controllerrevisions", "controllerrevision"),
+    namespaced("apps", "v1", "DaemonSet", "daemonsets", "daemonset").short(&["ds"]).categories(&["all"]).subresources(&[object("status")]),
+    namespaced("apps", "v1", "Deployment", "deployments", "deployment").short(&["deploy"]).categories(&["all"]).subresources(&[SCALE, object("status")]),
+    namespaced("apps", "v1", "ReplicaSet", "replicasets", "replicaset").short(&["rs"]).categories(&["all"]).fields(&fields::REPLICAS).subresources(&[SCALE, object("status")]),
+    namespaced("apps", "v1", "StatefulSet", "statefulsets", "statefulset").short(&["sts"]).categories(&["all"]).subresources(&[SCALE, object("status")]),
+    namespaced("events.k8s.io", "v1", "Event", "events", "event").short(&["ev"]).fields(&fields::EVENTS_V1).stored_as("", "v1", "events", &EVENTS),
+    cluster("authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews", "selfsubjectreview").review(),
+    cluster("authentication.k8s.io", "v1", "TokenReview", "tokenreviews", "tokenreview").review(),
+    namespaced("authorization.k8s.io", "v1", "LocalSubjectAccessReview", "localsubjectaccessreviews", "localsubjectaccessreview").review(),
+    cluster("authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", "selfsubjectaccessreview").review(),
+    cluster("authorization.k8s.io", "v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews", "selfsubjectrulesreview").review(),
+    cluster("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews", "subjectaccessreview").review(),
+    namespaced("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", "horizontalpodautoscaler").short(&["hpa"]).categories(&["all"]).subresources(&[object("status")]),
+    namespaced("autoscaling", "v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers", "horizontalpodautoscaler").short(&["hpa"]).categories(&["all"]).stored_as("autoscaling", "v2", "horizontalpodautoscalers", &HORIZONTAL_POD_AUTOSCALERS).subresources(&[object("status")]),
+    namespaced("batch", "v1", "CronJob", "cronjobs", "cronjob").short(&["cj"]).categories(&["all"]).subresources(&[object("status")]),
+    namespaced("batch", "v1", "Job", "jobs", "job").categories(&["all"]).fields(&fields::JOB).subresources(&[object("status")]),
+    cluster("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests", "certificatesigningrequest").short(&["csr"]).fields(&fields::CSR).subresources(&[object("approval"), object("status")]),
+    cluster("networking.k8s.io", "v1", "IngressClass", "ingressclasses", "ingressclass"),
+    namespaced("networking.k8s.io", "v1", "Ingress", "ingresses", "ingress").short(&["ing"]).prefix("ingress").subresources(&[object("status")]),
+    namespaced("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", "networkpolicy").short(&["netpol"]),
+    namespaced("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", "poddisruptionbudget").short(&["pdb"]).subresources(&[object("status")]),
+    cluster("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", "clusterrolebinding"),
+    cluster("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", "clusterrole"),
+    namespaced("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", "rolebinding"),
+    namespaced("rbac.authorization.k8s.io", "v1", "Role", "roles", "role"),
+    cluster("storage.k8s.io", "v1", "CSIDriver", "csidrivers", "csidriver"),
+    cluster("storage.k8s.io", "v1", "CSINode", "csinodes", "csinode"),
+    namespaced("storage.k8s.io", "v1", "CSIStorageCapacity", "csistoragecapacities", "csistoragecapacity"),
+    cluster("storage.k8s.io", "v1", "StorageClass", "storageclasses", "storageclass").short(&["sc"]),
+    cluster("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", "volumeattachment").subresources(&[object("status")]),
+    cluster("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "priorityclass").short(&["pc"]),
+    namespaced("coordination.k8s.io", "v1", "Lease", "leases", "lease"),
+    cluster("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", "runtimeclass"),
+    namespaced("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "endpointslice"),
+];

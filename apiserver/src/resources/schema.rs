@@ -1,0 +1,293 @@
+//! The types of the built-in kinds, from upstream's published schema: what fields there are, of what type, and
+//! how lists of them merge. Strict decoding, type checks, patches and field ownership all read this one value.
+//!
+//! It is read once at start from a data file and shared.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+/// Upstream's schema, one line of JSON: type name to fields.
+const DATA: &str = include_str!("data/schema.json");
+
+/// All types.
+pub struct Schema {
+    types: Vec<TypeDef>,
+    by_name: HashMap<Box<str>, TypeId>,
+}
+
+/// A type's place in the [`Schema`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TypeId(u32);
+
+/// A struct, or an alias of a scalar (Time, Quantity).
+#[derive(Debug)]
+pub struct TypeDef {
+    /// `io.k8s.api.core.v1.Pod`.
+    pub name: Box<str>,
+    /// What the name stands for when it is no struct.
+    pub alias: Option<Type>,
+    /// Sorted by name.
+    fields: Vec<Field>,
+    /// `atomic`: replaced as a whole by server-side apply.
+    pub atomic: bool,
+}
+
+/// One field of a struct.
+#[derive(Debug)]
+pub struct Field {
+    pub name: Box<str>,
+    pub ty: Type,
+    pub list_type: ListType,
+    /// The keys of a `map` list.
+    pub list_map_keys: Box<[Box<str>]>,
+    /// The struct or map of this field is replaced as a whole by server-side apply.
+    pub atomic_map: bool,
+    /// Strategic merge: a list of it merges (by `patch_merge_key`, or as a set without).
+    pub patch_merge: bool,
+    /// Strategic merge: only keys listed in the patch stay (`retainKeys`).
+    pub patch_retain_keys: bool,
+    pub patch_merge_key: Option<Box<str>>,
+}
+
+/// How server-side apply owns a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ListType {
+    #[default]
+    Atomic,
+    Set,
+    Map,
+}
+
+/// The type of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Type {
+    String,
+    /// Base64 in JSON.
+    Bytes,
+    Time,
+    MicroTime,
+    Int32,
+    Int64,
+    Double,
+    Boolean,
+    IntOrString,
+    Quantity,
+    /// Any JSON object, kept as it is.
+    RawObject,
+    /// Any JSON, kept as it is.
+    Any,
+    Struct(TypeId),
+    List(Box<Type>),
+    Map(Box<Type>),
+}
+
+#[derive(Deserialize)]
+struct RawType {
+    #[serde(default)]
+    fields: HashMap<String, RawField>,
+    #[serde(default)]
+    t: Option<String>,
+    #[serde(default, rename = "mapType")]
+    map_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawField {
+    Plain(String),
+    Full(RawFullField),
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct RawFullField {
+    t: String,
+    list_type: Option<String>,
+    list_map_keys: Vec<Box<str>>,
+    map_type: Option<String>,
+    patch_strategy: Option<String>,
+    patch_merge_key: Option<Box<str>>,
+}
+
+impl Schema {
+    /// The schema of the built-in kinds.
+    pub fn builtin() -> Self {
+        let raw: HashMap<String, RawType> =
+            serde_json::from_str(DATA).expect("the schema is part of the program and well formed");
+        let mut names: Vec<&String> = raw.keys().collect();
+        names.sort();
+        let by_name: HashMap<Box<str>, TypeId> = names
+            .iter()
+            .enumerate()
+            .map(|(i, name)| {
+                let id = u32::try_from(i).expect("fewer types than u32 counts");
+                (name.as_str().into(), TypeId(id))
+            })
+            .collect();
+        let types = names.iter().map(|name| type_def(name, &raw[*name], &by_name)).collect();
+        Self { types, by_name }
+    }
+
+    pub fn id(&self, name: &str) -> Option<TypeId> {
+        self.by_name.get(name).copied()
+    }
+
+    pub fn get(&self, id: TypeId) -> &TypeDef {
+        &self.types[id.0 as usize]
+    }
+
+    /// Looks through aliases: a struct that only names a scalar becomes the scalar.
+    pub fn resolve<'a>(&'a self, ty: &'a Type) -> &'a Type {
+        match ty {
+            Type::Struct(id) => self.get(*id).alias.as_ref().unwrap_or(ty),
+            other => other,
+        }
+    }
+
+    /// The fields' owner when the type is a struct.
+    pub fn as_struct(&self, ty: &Type) -> Option<&TypeDef> {
+        match self.resolve(ty) {
+            Type::Struct(id) => Some(self.get(*id)),
+            _ => None,
+        }
+    }
+
+    /// The type as a message shows it: `int32`, `[]v1.Container`, `map[string]string`.
+    pub fn shown(&self, ty: &Type) -> String {
+        match ty {
+            Type::String => "string".to_owned(),
+            Type::Bytes => "[]uint8".to_owned(),
+            Type::Time => "v1.Time".to_owned(),
+            Type::MicroTime => "v1.MicroTime".to_owned(),
+            Type::Int32 => "int32".to_owned(),
+            Type::Int64 => "int64".to_owned(),
+            Type::Double => "float64".to_owned(),
+            Type::Boolean => "bool".to_owned(),
+            Type::IntOrString => "intstr.IntOrString".to_owned(),
+            Type::Quantity => "resource.Quantity".to_owned(),
+            Type::RawObject | Type::Any => "map[string]interface {}".to_owned(),
+            Type::Struct(id) => self.get(*id).shown(),
+            Type::List(inner) => format!("[]{}", self.shown(inner)),
+            Type::Map(inner) => format!("map[string]{}", self.shown(inner)),
+        }
+    }
+}
+
+impl TypeDef {
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.binary_search_by(|f| f.name.as_ref().cmp(name)).ok().map(|i| &self.fields[i])
+    }
+
+    /// Sorted by name.
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// `Pod`.
+    pub fn short_name(&self) -> &str {
+        self.name.rsplit('.').next().unwrap_or(&self.name)
+    }
+
+    /// `v1.Pod`.
+    fn shown(&self) -> String {
+        let mut parts = self.name.rsplit('.');
+        let short = parts.next().unwrap_or("");
+        format!("{}.{short}", parts.next().unwrap_or(""))
+    }
+}
+
+/// `io.k8s.api.core.v1.Pod`.
+pub fn type_name(group: &str, version: &str, kind: &str) -> String {
+    let package = match group.split('.').next() {
+        None | Some("") => "core",
+        Some(first) => first,
+    };
+    format!("io.k8s.api.{package}.{version}.{kind}")
+}
+
+fn type_def(name: &str, raw: &RawType, by_name: &HashMap<Box<str>, TypeId>) -> TypeDef {
+    let mut fields: Vec<Field> =
+        raw.fields.iter().map(|(name, field)| field_def(name, field, by_name)).collect();
+    fields.sort_by(|a, b| a.name.cmp(&b.name));
+    let alias = match (name.rsplit('.').next(), &raw.t) {
+        (Some("Time"), _) => Some(Type::Time),
+        (Some("MicroTime"), _) => Some(Type::MicroTime),
+        (_, Some(text)) => Some(parse_type(text, by_name)),
+        _ => None,
+    };
+    TypeDef { name: name.into(), alias, fields, atomic: raw.map_type.as_deref() == Some("atomic") }
+}
+
+fn field_def(name: &str, raw: &RawField, by_name: &HashMap<Box<str>, TypeId>) -> Field {
+    let plain;
+    let full = match raw {
+        RawField::Plain(t) => {
+            plain = RawFullField { t: t.clone(), ..Default::default() };
+            &plain
+        }
+        RawField::Full(full) => full,
+    };
+    let strategy = full.patch_strategy.as_deref().unwrap_or("");
+    Field {
+        name: name.into(),
+        ty: parse_type(&full.t, by_name),
+        list_type: match full.list_type.as_deref() {
+            Some("set") => ListType::Set,
+            Some("map") => ListType::Map,
+            _ => ListType::Atomic,
+        },
+        list_map_keys: full.list_map_keys.clone().into(),
+        atomic_map: full.map_type.as_deref() == Some("atomic"),
+        patch_merge: strategy.split(',').any(|s| s == "merge"),
+        patch_retain_keys: strategy.split(',').any(|s| s == "retainKeys"),
+        patch_merge_key: full.patch_merge_key.clone(),
+    }
+}
+
+fn parse_type(text: &str, by_name: &HashMap<Box<str>, TypeId>) -> Type {
+    if let Some(inner) = text.strip_prefix("[]") {
+        return Type::List(Box::new(parse_type(inner, by_name)));
+    }
+    if let Some(inner) = text.strip_prefix("map:") {
+        return Type::Map(Box::new(parse_type(inner, by_name)));
+    }
+    match text {
+        "string" => Type::String,
+        "string:byte" => Type::Bytes,
+        "string:date-time" => Type::Time,
+        "integer:int32" => Type::Int32,
+        "integer:int64" => Type::Int64,
+        "number:double" => Type::Double,
+        "boolean" => Type::Boolean,
+        "None:int-or-string" => Type::IntOrString,
+        "oneOf:string|number" => Type::Quantity,
+        "object" => Type::RawObject,
+        other => by_name.get(other).map_or(Type::Any, |id| Type::Struct(*id)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_has_its_type() {
+        let schema = Schema::builtin();
+        for row in super::super::rows() {
+            let name = type_name(row.group, row.version, row.kind);
+            assert!(schema.id(&name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn merge_keys_are_read() {
+        let schema = Schema::builtin();
+        let id = schema.id("io.k8s.api.core.v1.PodSpec").expect("PodSpec");
+        let containers = schema.get(id).field("containers").expect("containers");
+        assert!(containers.patch_merge);
+        assert_eq!(containers.patch_merge_key.as_deref(), Some("name"));
+        assert_eq!(containers.list_type, ListType::Map);
+        assert_eq!(schema.shown(&containers.ty), "[]v1.Container");
+    }
+}
