@@ -4,6 +4,7 @@
 //! enum lives here: a daemon depends on `common` and on no other daemon.
 
 pub mod client;
+pub mod events;
 pub mod fields;
 pub mod labels;
 pub mod leaderelection;
@@ -14,3 +15,4 @@ pub mod shutdown;
 pub mod status;
 pub mod tls;
 pub mod version;
+pub mod view;
