@@ -12,6 +12,7 @@ pub mod logs;
 pub mod quantity;
 pub mod serving;
 pub mod shutdown;
+pub mod spdy;
 pub mod status;
 pub mod tls;
 pub mod version;
