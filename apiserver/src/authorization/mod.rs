@@ -5,7 +5,15 @@
 //! of `--authorization-mode` are asked in order; the first that allows or denies decides; when none has an
 //! opinion the request is refused with all their reasons.
 
+mod follow;
+pub mod modes;
+pub mod node;
+pub mod rbac;
+
 use async_trait::async_trait;
+
+pub use follow::Followers;
+pub use modes::Union;
 
 use crate::request::{RequestInfo, UserInfo};
 
