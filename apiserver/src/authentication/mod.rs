@@ -5,9 +5,18 @@
 //! upstream's: front proxy headers, client certificate, then bearer tokens (static file, service accounts,
 //! bootstrap), then anonymous. A credential that is presented and wrong is a 401, never anonymous.
 
+pub mod bootstrap_token;
+mod request;
+pub mod request_header;
 pub mod service_account;
+pub mod token_file;
+mod tokens;
+pub mod x509;
 
 use async_trait::async_trait;
+
+pub use request::{Credentials, RequestAuthenticator};
+pub use tokens::Tokens;
 
 use crate::request::UserInfo;
 
