@@ -18,6 +18,7 @@ pub mod reason {
     pub const EXPIRED: &str = "Expired";
     pub const INVALID: &str = "Invalid";
     pub const SERVER_TIMEOUT: &str = "ServerTimeout";
+    pub const STORE_READ_ERROR: &str = "StorageReadError";
     pub const TIMEOUT: &str = "Timeout";
     pub const TOO_MANY_REQUESTS: &str = "TooManyRequests";
     pub const BAD_REQUEST: &str = "BadRequest";
@@ -51,9 +52,13 @@ pub struct Status {
     pub code: u16,
 }
 
-/// The empty `metadata` that every Status carries.
+/// The `metadata` that every Status carries, empty but for an expired list that may be continued.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListMetaEmpty {}
+#[serde(default)]
+pub struct ListMetaEmpty {
+    #[serde(rename = "continue", skip_serializing_if = "String::is_empty")]
+    pub continue_token: String,
+}
 
 /// `metav1.StatusDetails`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +113,7 @@ impl Status {
         Self {
             kind: status_kind(),
             api_version: status_api_version(),
-            metadata: ListMetaEmpty {},
+            metadata: ListMetaEmpty::default(),
             status: "Failure".into(),
             message: message.into(),
             reason: reason.into(),

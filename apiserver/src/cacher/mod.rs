@@ -4,6 +4,22 @@
 //! [`ObjectStore`] is the door handlers use: reads and watches from the cache, writes by guaranteed update
 //! through to storage.
 
+mod engine;
+mod entry;
+mod errors;
+mod history;
+mod paging;
+mod reads;
+mod reflect;
+mod state;
+mod watchers;
+mod writes;
+
+#[cfg(test)]
+mod tests;
+
+pub use engine::{Cacher, CacherConfig};
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

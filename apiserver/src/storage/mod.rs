@@ -4,6 +4,9 @@
 //! A store has one revision counter: every successful write increments it by one, and the revision of a write
 //! is the resourceVersion of the object it wrote. Deletes take a revision too.
 
+pub(crate) mod hub;
+pub mod memory;
+
 use std::pin::Pin;
 
 use async_trait::async_trait;
@@ -84,6 +87,15 @@ pub enum StoreError {
     Corrupt(String),
 }
 
+/// How far the store's own watch has come, for one prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observed {
+    /// Every write up to here was handed to the prefix's watchers.
+    pub through: Revision,
+    /// The newest write under the prefix among them: who has processed it has the state at `through`.
+    pub newest: Revision,
+}
+
 /// See the module. All methods are linearizable and cancel-safe in the sense that a dropped future leaves the
 /// write either done or not done, never half done.
 #[async_trait]
@@ -122,6 +134,25 @@ pub trait Store: Send + Sync + 'static {
 
     /// The newest revision, read linearizably.
     async fn current_revision(&self) -> Result<Revision, StoreError>;
+
+    /// Waits until the store has handed everything up to `at_least` to the watchers of `prefix`, which makes
+    /// consistent reads from a cache cheap. `None` when the store cannot tell (nobody watches the prefix, or
+    /// its watch gives no such promise): the caller must read the store instead. May wait without bound.
+    async fn observe(&self, _prefix: &str, _at_least: Revision) -> Option<Observed> {
+        None
+    }
+
+    /// The newest write under a watched `prefix` when this process is the store's only writer and so knows it
+    /// without asking: a cache that has processed it is current.
+    fn newest_local(&self, _prefix: &str) -> Option<Revision> {
+        None
+    }
+
+    /// The newest compaction this process knows of: reads before it must not be answered from caches either,
+    /// so that all servers of one store agree on what has expired.
+    fn compacted(&self) -> Revision {
+        Revision(0)
+    }
 
     /// Forgets history before `before`; present values stay.
     async fn compact(&self, before: Revision) -> Result<(), StoreError>;

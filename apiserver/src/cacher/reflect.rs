@@ -1,0 +1,163 @@
+//! Follows the store: lists once, watches from there, lists again when the watch cannot go on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::engine::Cacher;
+use super::entry;
+use crate::storage::{EventStream, KeyValue, Revision, StoreError, StoreEvent};
+
+/// Objects per page of the first listing.
+const LIST_PAGE: usize = 2000;
+/// Events taken in under one lock.
+const BATCH_EVENTS_MAX: usize = 256;
+/// How often those who asked are told how far the resource has come.
+pub(super) const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// Never returns; cancelled by dropping, at any point.
+pub(super) async fn follow(cacher: &Cacher) {
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let begun = Instant::now();
+        let Err(error) = list_and_watch(cacher).await;
+        if begun.elapsed() > BACKOFF_MAX {
+            backoff = BACKOFF_MIN;
+        }
+        tracing::warn!(
+            resource = cacher.config.resource,
+            group = cacher.config.group,
+            %error,
+            retry_in_ms = backoff.as_millis(),
+            "watch of the store ended; listing again"
+        );
+        tokio::time::sleep(backoff.mul_f64(rand::random_range(0.8..1.2))).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+async fn list_and_watch(cacher: &Cacher) -> Result<std::convert::Infallible, StoreError> {
+    let revision = list(cacher).await?;
+    let mut stream = cacher.config.store.watch(&cacher.config.prefix, revision).await?;
+    let mut tick = tokio::time::interval_at(Instant::now() + BOOKMARK_PERIOD, BOOKMARK_PERIOD);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            event = stream.next() => take_in(cacher, event, &mut stream)?,
+            _ = tick.tick() => bookmark(cacher).await,
+        }
+    }
+}
+
+/// Reads everything at one revision and makes it the state.
+async fn list(cacher: &Cacher) -> Result<Revision, StoreError> {
+    let config = &cacher.config;
+    let (mut objects, mut unreadable) = (Vec::new(), BTreeMap::new());
+    let (mut from, mut at): (Option<String>, Option<Revision>) = (None, None);
+    loop {
+        let page = config.store.list(&config.prefix, from.as_deref(), LIST_PAGE, at).await?;
+        at.get_or_insert(page.revision);
+        from = page.items.last().map(|last| super::paging::successor(&last.key));
+        for kv in page.items {
+            match decode(cacher, &kv) {
+                Ok(object) => objects.push(object),
+                Err(error) => {
+                    unreadable.insert(kv.key, error);
+                }
+            }
+        }
+        if !page.more {
+            break;
+        }
+    }
+    let revision = at.expect("at least one page was read");
+    cacher.state.write().replace(objects, unreadable, revision);
+    cacher.announce();
+    Ok(revision)
+}
+
+/// One object, shared with the cache when that has this revision already.
+fn decode(cacher: &Cacher, kv: &KeyValue) -> Result<Arc<super::CachedObject>, entry::EntryError> {
+    let cached = cacher.state.read().get(&kv.key).filter(|o| o.revision == kv.mod_revision).cloned();
+    if let Some(object) = cached.or_else(|| cacher.take_own_write(kv.mod_revision)) {
+        return Ok(object);
+    }
+    entry::from_stored(&cacher.config, kv).map(Arc::new).inspect_err(|error| {
+        tracing::error!(key = kv.key, revision = kv.mod_revision.0, %error, "stored object cannot be read");
+    })
+}
+
+/// Takes in an event and those that are ready behind it. Decoding happens before the lock is taken.
+fn take_in(
+    cacher: &Cacher,
+    first: Option<Result<StoreEvent, StoreError>>,
+    stream: &mut EventStream,
+) -> Result<(), StoreError> {
+    enum Step {
+        Put(Arc<super::CachedObject>),
+        Unreadable(KeyValue, entry::EntryError),
+        Delete(String, Revision),
+        Progress(Revision),
+    }
+    let mut steps = Vec::new();
+    let mut next = Some(first);
+    let mut ended = None;
+    while let Some(event) = next.take() {
+        match event {
+            Some(Ok(StoreEvent::Put { kv, .. })) => steps.push(match decode(cacher, &kv) {
+                Ok(object) => Step::Put(object),
+                Err(error) => Step::Unreadable(kv, error),
+            }),
+            Some(Ok(StoreEvent::Delete { key, revision, .. })) => steps.push(Step::Delete(key, revision)),
+            Some(Ok(StoreEvent::Progress(revision))) => steps.push(Step::Progress(revision)),
+            Some(Err(error)) => ended = Some(error),
+            None => ended = Some(StoreError::Unavailable("watch ended".into())),
+        }
+        if ended.is_none() && steps.len() < BATCH_EVENTS_MAX {
+            next = stream.next().now_or_never();
+        }
+    }
+    let mut state = cacher.state.write();
+    for step in steps {
+        match step {
+            Step::Put(object) => state.put(object),
+            Step::Unreadable(kv, error) => state.put_unreadable(&kv.key, kv.mod_revision, error),
+            Step::Delete(key, revision) => state.remove(&key, revision),
+            Step::Progress(revision) => state.advance(revision),
+        }
+    }
+    drop(state);
+    cacher.announce();
+    ended.map_or(Ok(()), Err)
+}
+
+/// The minute's upkeep.
+async fn bookmark(cacher: &Cacher) {
+    let wanted = {
+        let mut state = cacher.state.write();
+        state.watchers.sweep();
+        state.history.trim(Instant::now());
+        state.watchers.wants_bookmarks()
+    };
+    if !wanted {
+        return;
+    }
+    // What the watch has delivered is in its queue or taken in; only the latter may be told.
+    let observed = cacher.config.store.observe(&cacher.config.prefix, Revision(0)).now_or_never().flatten();
+    let mut state = cacher.state.write();
+    if let Some(observed) = observed
+        && state.revision >= observed.newest
+    {
+        state.advance(observed.through);
+    }
+    let revision = state.revision;
+    state.watchers.bookmark(revision);
+    drop(state);
+    cacher.announce();
+}

@@ -1,0 +1,212 @@
+//! What one cache knows: the objects at one revision, how they came there, and who is told.
+//!
+//! Everything here happens under the cache's lock, does no I/O and never waits.
+
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::CachedObject;
+use super::history::{Change, History};
+use super::watchers::Watchers;
+use crate::storage::Revision;
+
+/// An object in the ordered set, found by its key without a second copy of it.
+#[derive(Debug, Clone)]
+struct ByKey(Arc<CachedObject>);
+
+impl Borrow<str> for ByKey {
+    fn borrow(&self) -> &str {
+        &self.0.key
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for ByKey {}
+
+impl PartialOrd for ByKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByKey {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.key.cmp(&other.0.key)
+    }
+}
+
+pub(super) struct State {
+    objects: BTreeSet<ByKey>,
+    /// Keys whose stored value cannot be read, with why.
+    unreadable: BTreeMap<String, super::entry::EntryError>,
+    /// The objects are exactly the store's at this revision.
+    pub(super) revision: Revision,
+    pub(super) history: History,
+    pub(super) watchers: Watchers,
+    pub(super) synced: bool,
+}
+
+/// Part of a snapshot, in key order.
+#[derive(Debug, Default)]
+pub(super) struct Range {
+    pub(super) items: Vec<Arc<CachedObject>>,
+    /// True when an object that was wanted too did not fit.
+    pub(super) more: bool,
+    /// How many objects follow the last item, wanted or not.
+    pub(super) following: u64,
+}
+
+impl State {
+    pub(super) fn empty() -> Self {
+        Self {
+            objects: BTreeSet::new(),
+            unreadable: BTreeMap::new(),
+            revision: Revision(0),
+            history: History::starting_at(Revision(0)),
+            watchers: Watchers::default(),
+            synced: false,
+        }
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&Arc<CachedObject>> {
+        self.objects.get(key).map(|found| &found.0)
+    }
+
+    pub(super) fn unreadable(&self, key: &str) -> Option<&super::entry::EntryError> {
+        self.unreadable.get(key)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Takes a new or changed object in.
+    pub(super) fn put(&mut self, object: Arc<CachedObject>) {
+        let previous = self.objects.replace(ByKey(object.clone())).map(|old| old.0);
+        self.unreadable.remove(&object.key);
+        self.record(Change::new(object.revision, Some(object), previous));
+    }
+
+    /// Takes a deletion in.
+    pub(super) fn remove(&mut self, key: &str, revision: Revision) {
+        self.unreadable.remove(key);
+        match self.objects.take(key) {
+            Some(old) => self.record(Change::new(revision, None, Some(old.0))),
+            None => self.advance(revision),
+        }
+    }
+
+    /// A value that cannot be read replaces whatever was there: to watchers the object is gone.
+    pub(super) fn put_unreadable(&mut self, key: &str, revision: Revision, error: super::entry::EntryError) {
+        self.remove(key, revision);
+        self.unreadable.insert(key.to_owned(), error);
+    }
+
+    /// Nothing else happened up to `revision`.
+    pub(super) fn advance(&mut self, revision: Revision) {
+        self.revision = self.revision.max(revision);
+    }
+
+    fn record(&mut self, change: Change) {
+        self.advance(change.revision);
+        self.watchers.dispatch(&change);
+        self.history.push(Arc::new(change));
+    }
+
+    /// Replaces everything by what a listing at `revision` found, telling watchers the difference.
+    ///
+    /// When deletions happened is not known. They are told first, at the first revision after the old state,
+    /// and history before the listing is refused afterwards: a watcher cut off in between cannot resume past
+    /// an event it did not get.
+    pub(super) fn replace(
+        &mut self,
+        mut objects: Vec<Arc<CachedObject>>,
+        unreadable: BTreeMap<String, super::entry::EntryError>,
+        revision: Revision,
+    ) {
+        if !self.synced || revision < self.revision {
+            // The first state, or a store that was set back: revisions start anew and nobody can follow.
+            self.watchers.close_all();
+            self.objects = objects.into_iter().map(ByKey).collect();
+        } else {
+            let present: BTreeSet<&str> = objects.iter().map(|o| o.key.as_str()).collect();
+            let gone: Vec<String> = self
+                .objects
+                .iter()
+                .filter(|o| !present.contains(o.0.key.as_str()))
+                .map(|o| o.0.key.clone())
+                .collect();
+            drop(present);
+            let when = Revision(self.revision.0 + 1);
+            for key in gone {
+                self.remove(&key, when);
+            }
+            objects.sort_by_key(|o| o.revision);
+            for object in objects {
+                if self.get(&object.key).is_none_or(|old| old.revision < object.revision) {
+                    self.put(object);
+                }
+            }
+        }
+        self.unreadable = unreadable;
+        self.revision = revision;
+        self.history = History::starting_at(revision);
+        self.synced = true;
+    }
+
+    /// Objects with keys from `from` that begin with `prefix`, as they were at `at` (which must be within
+    /// history), as far as `wanted`, at most `limit` (0: all).
+    pub(super) fn range(
+        &self,
+        prefix: &str,
+        from: &str,
+        at: Revision,
+        limit: usize,
+        wanted: impl Fn(&CachedObject) -> bool,
+    ) -> Range {
+        let begin = from.max(prefix);
+        let undo = if at < self.revision { self.history.undo(at) } else { BTreeMap::new() };
+        let mut then = undo
+            .range::<str, _>((Bound::Included(begin), Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .peekable();
+        let mut now = self
+            .objects
+            .range::<str, _>((Bound::Included(begin), Bound::Unbounded))
+            .take_while(|o| o.0.key.starts_with(prefix))
+            .peekable();
+        let mut out = Range::default();
+        loop {
+            let next = match (now.peek(), then.peek()) {
+                (None, None) => break,
+                (Some(object), Some((key, _))) if object.0.key.as_str() < **key => now.next().map(|o| &o.0),
+                (Some(_), None) => now.next().map(|o| &o.0),
+                (current, Some((key, _))) => {
+                    if current.is_some_and(|o| o.0.key.as_str() == **key) {
+                        now.next();
+                    }
+                    then.next().and_then(|(_, object)| *object)
+                }
+            };
+            let Some(object) = next else { continue };
+            if out.more {
+                out.following += 1;
+            } else if wanted(object) {
+                if limit > 0 && out.items.len() == limit {
+                    out.more = true;
+                    out.following += 1;
+                } else {
+                    out.items.push(object.clone());
+                }
+            }
+        }
+        out
+    }
+}
