@@ -1,0 +1,63 @@
+//! Slim views: for each watched kind only the fields that a controller reads.
+//!
+//! A view is what the stores hold in memory, so a field is here because some controller needs it, and bulky
+//! parts that are only passed on (pod templates) are kept as one string. A view is never sent back whole.
+
+mod core;
+mod meta;
+mod network;
+mod policy;
+mod template;
+mod workload;
+
+pub use core::{
+    Condition, ConfigMap, ContainerPort, ContainerView, Lease, LeaseSpec, Namespace, NamespaceSpec, NamespaceStatus, Node, NodeSpec, NodeStatus, Pod,
+    PodCondition, PodIp, PodSpec, PodStatus, Restarts, Secret, ServiceAccount, Taint, Toleration,
+};
+pub use meta::slim_meta;
+pub use network::{EndpointSlice, Endpoints, Service, ServicePort, ServiceSpec};
+pub use policy::{CertificateSigningRequest, CsrSpec, CsrStatus};
+pub use template::{POD_TEMPLATE_HASH, Template};
+pub use workload::{
+    Deployment, DeploymentSpec, DeploymentStatus, ReplicaSet, ReplicaSetSpec, ReplicaSetStatus,
+    RollingUpdate, Strategy, WorkloadCondition,
+};
+
+/// Declares a view's place in the API and nothing more.
+macro_rules! view {
+    ($type:ty, $group:literal, $version:literal, $kind:literal, $plural:literal, $scope:ty) => {
+        impl kube::Resource for $type {
+            type DynamicType = ();
+            type Scope = $scope;
+            fn kind((): &()) -> std::borrow::Cow<'_, str> {
+                $kind.into()
+            }
+            fn group((): &()) -> std::borrow::Cow<'_, str> {
+                $group.into()
+            }
+            fn version((): &()) -> std::borrow::Cow<'_, str> {
+                $version.into()
+            }
+            fn plural((): &()) -> std::borrow::Cow<'_, str> {
+                $plural.into()
+            }
+            fn meta(&self) -> &kube::core::ObjectMeta {
+                &self.metadata
+            }
+            fn meta_mut(&mut self) -> &mut kube::core::ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
+}
+use view;
+
+/// Reads a field that a server may send as `null`.
+fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + serde::Deserialize<'de>,
+{
+    use serde::Deserialize;
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}

@@ -1,0 +1,96 @@
+//! Views of services and the two kinds that list what serves them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::EndpointSubset;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::core::NamespaceResourceScope;
+use serde::Deserialize;
+
+use super::{nullable, slim_meta, view};
+use crate::controller::View;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Service {
+    #[serde(deserialize_with = "slim_meta")]
+    pub metadata: ObjectMeta,
+    pub spec: ServiceSpec,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceSpec {
+    /// Absent or empty: someone else keeps the endpoints.
+    #[serde(deserialize_with = "nullable")]
+    pub selector: BTreeMap<String, String>,
+    #[serde(rename = "type", deserialize_with = "nullable")]
+    pub type_: String,
+    #[serde(rename = "clusterIP", deserialize_with = "nullable")]
+    pub cluster_ip: String,
+    #[serde(deserialize_with = "nullable")]
+    pub ip_families: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub publish_not_ready_addresses: bool,
+    #[serde(deserialize_with = "nullable")]
+    pub ports: Vec<ServicePort>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServicePort {
+    #[serde(deserialize_with = "nullable")]
+    pub name: String,
+    #[serde(deserialize_with = "nullable")]
+    pub protocol: String,
+    pub app_protocol: Option<String>,
+    pub port: i32,
+    pub target_port: Option<IntOrString>,
+}
+
+view!(Service, "", "v1", "Service", "services", NamespaceResourceScope);
+impl View for Service {}
+
+/// Kept whole: the controller that reads it also rewrites it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EndpointSlice {
+    #[serde(deserialize_with = "slim_meta")]
+    pub metadata: ObjectMeta,
+    #[serde(deserialize_with = "nullable")]
+    pub address_type: String,
+    #[serde(deserialize_with = "nullable")]
+    pub endpoints: Vec<Endpoint>,
+    #[serde(deserialize_with = "nullable")]
+    pub ports: Vec<EndpointPort>,
+}
+
+view!(
+    EndpointSlice,
+    "discovery.k8s.io",
+    "v1",
+    "EndpointSlice",
+    "endpointslices",
+    NamespaceResourceScope
+);
+impl View for EndpointSlice {
+    fn index(&self) -> Vec<String> {
+        self.label("kubernetes.io/service-name")
+            .map(|service| vec![format!("service:{}/{service}", self.namespace())])
+            .unwrap_or_default()
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Endpoints {
+    #[serde(deserialize_with = "slim_meta")]
+    pub metadata: ObjectMeta,
+    #[serde(deserialize_with = "nullable")]
+    pub subsets: Vec<EndpointSubset>,
+}
+
+view!(Endpoints, "", "v1", "Endpoints", "endpoints", NamespaceResourceScope);
+impl View for Endpoints {}
