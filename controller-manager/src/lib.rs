@@ -1,1 +1,3 @@
-//! See README.md.
+//! kube-controller-manager.
+pub mod controller;
+pub mod views;

@@ -49,8 +49,7 @@ impl Expectations {
 
     /// Deletes of these uids are about to be sent. Replaces what was recorded.
     pub fn expect_deletions(&self, owner: &Key, uids: impl IntoIterator<Item = String>) {
-        let pending =
-            Pending { creations: 0, deletions: uids.into_iter().collect(), since: Instant::now() };
+        let pending = Pending { creations: 0, deletions: uids.into_iter().collect(), since: Instant::now() };
         self.pending.lock().insert(owner.clone(), pending);
     }
 

@@ -165,8 +165,7 @@ impl Pod {
         if !self.is_ready() {
             return false;
         }
-        min_ready_seconds == 0
-            || self.available_at(min_ready_seconds).is_some_and(|at| at <= now)
+        min_ready_seconds == 0 || self.available_at(min_ready_seconds).is_some_and(|at| at <= now)
     }
 
     /// When a ready pod becomes available.

@@ -11,8 +11,9 @@ mod template;
 mod workload;
 
 pub use core::{
-    Condition, ConfigMap, ContainerPort, ContainerView, Lease, LeaseSpec, Namespace, NamespaceSpec, NamespaceStatus, Node, NodeSpec, NodeStatus, Pod,
-    PodCondition, PodIp, PodSpec, PodStatus, Restarts, Secret, ServiceAccount, Taint, Toleration,
+    Condition, ConfigMap, ContainerPort, ContainerView, Lease, LeaseSpec, Namespace, NamespaceSpec,
+    NamespaceStatus, Node, NodeSpec, NodeStatus, Pod, PodCondition, PodIp, PodSpec, PodStatus, Restarts,
+    Secret, ServiceAccount, Taint, Toleration,
 };
 pub use meta::slim_meta;
 pub use network::{EndpointSlice, Endpoints, Service, ServicePort, ServiceSpec};

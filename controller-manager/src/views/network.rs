@@ -67,14 +67,7 @@ pub struct EndpointSlice {
     pub ports: Vec<EndpointPort>,
 }
 
-view!(
-    EndpointSlice,
-    "discovery.k8s.io",
-    "v1",
-    "EndpointSlice",
-    "endpointslices",
-    NamespaceResourceScope
-);
+view!(EndpointSlice, "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", NamespaceResourceScope);
 impl View for EndpointSlice {
     fn index(&self) -> Vec<String> {
         self.label("kubernetes.io/service-name")
