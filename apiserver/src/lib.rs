@@ -9,6 +9,7 @@ pub mod authentication;
 pub mod authorization;
 pub mod cacher;
 pub mod object;
+pub mod registry;
 pub mod request;
 pub mod resources;
 pub mod storage;

@@ -1,0 +1,357 @@
+//! The shape of every kind's rules, and the strategies made of them.
+//!
+//! A kind is a [`Rules`] value: functions for what is particular to it and flags for what is common. The
+//! strategies here do the common parts once: which side of the spec/status split a request may change, and
+//! when generation moves.
+
+use std::sync::Arc;
+
+use common::status::FieldErrors;
+use serde_json::{Value, json};
+
+use super::deps::Deps;
+use super::{names, tree};
+use crate::object::{self, Object};
+use crate::resources::{Hooks, Strategy};
+
+/// What the main resource does with `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusRule {
+    /// There is no status, or clients own it.
+    Open,
+    /// Cleared on create, carried over on update.
+    Split,
+    /// Allowed on create, carried over on update (nodes).
+    KeptOnCreate,
+}
+
+/// When `metadata.generation` moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Generation {
+    /// Not kept for this kind.
+    None,
+    /// With any change outside metadata and status.
+    Spec,
+    /// With annotations too (deployments).
+    SpecOrAnnotations,
+    /// With labels too (endpoint slices).
+    SpecOrLabels,
+}
+
+/// What one kind adds to the common behaviour.
+#[derive(Clone, Copy)]
+pub struct Rules {
+    pub default: fn(&mut Object),
+    pub prepare_create: fn(&mut Object),
+    pub validate: fn(&Object, &mut FieldErrors),
+    pub prepare_update: fn(&mut Object, &Object),
+    /// Runs after `validate`-like checks of the new object only where upstream does so; see `update_validates`.
+    pub validate_update: fn(&Object, &Object, &mut FieldErrors),
+    /// An update runs `validate` on the new object first.
+    pub update_validates: bool,
+    /// The status subresource: after everything but metadata and status was carried over.
+    pub prepare_status: fn(&mut Object, &Object),
+    pub validate_status: fn(&Object, &Object, &mut FieldErrors),
+    pub name: fn(&str) -> Vec<String>,
+    pub warnings: fn(&Object, Option<&Object>) -> Vec<String>,
+    pub grace: Option<fn(&Object, Option<i64>) -> Option<i64>>,
+    pub ttl: fn(&Object) -> Option<u64>,
+    pub status: StatusRule,
+    pub generation: Generation,
+    pub create_on_update: bool,
+    pub unconditional_update: bool,
+    pub orphans: bool,
+}
+
+impl Rules {
+    /// A kind without status, generation or rules of its own.
+    pub const PLAIN: Rules = Rules {
+        default: |_| {},
+        prepare_create: |_| {},
+        validate: |_, _| {},
+        prepare_update: |_, _| {},
+        validate_update: |_, _, _| {},
+        update_validates: true,
+        prepare_status: |_, _| {},
+        validate_status: |_, _, _| {},
+        name: names::dns1123_subdomain,
+        warnings: |_, _| Vec::new(),
+        grace: None,
+        ttl: |_| None,
+        status: StatusRule::Open,
+        generation: Generation::None,
+        create_on_update: false,
+        unconditional_update: true,
+        orphans: false,
+    };
+
+    /// A kind with the usual spec/status split and generation.
+    pub const SPLIT: Rules =
+        Rules { status: StatusRule::Split, generation: Generation::Spec, ..Rules::PLAIN };
+
+    /// Generation without a status subresource.
+    pub const COUNTED: Rules = Rules { generation: Generation::Spec, ..Rules::PLAIN };
+}
+
+/// The strategy of a main resource.
+pub struct KindStrategy {
+    rules: Rules,
+    hooks: Option<Arc<dyn BoundHooks>>,
+}
+
+/// Hooks that learn of the stores once those exist.
+pub trait BoundHooks: Hooks + 'static {
+    fn bind(&self, deps: &Arc<Deps>);
+}
+
+impl KindStrategy {
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, hooks: None }
+    }
+
+    pub fn with_hooks(rules: Rules, hooks: Arc<dyn BoundHooks>) -> Self {
+        Self { rules, hooks: Some(hooks) }
+    }
+}
+
+impl Strategy for KindStrategy {
+    fn default(&self, object: &mut Object) {
+        tree::drop_nulls(object);
+        (self.rules.default)(object);
+    }
+
+    fn prepare_for_create(&self, object: &mut Object) {
+        if self.rules.status == StatusRule::Split {
+            tree::remove(object, "status");
+        }
+        if self.rules.generation != Generation::None {
+            object::metadata_mut(object).insert("generation".into(), json!(1));
+        }
+        (self.rules.prepare_create)(object);
+    }
+
+    fn validate(&self, object: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        (self.rules.validate)(object, &mut errors);
+        errors
+    }
+
+    fn prepare_for_update(&self, object: &mut Object, old: &Object) {
+        if self.rules.status != StatusRule::Open {
+            tree::carry(object, old, "status");
+        }
+        (self.rules.prepare_update)(object, old);
+        set_generation(self.rules.generation, object, old);
+    }
+
+    fn validate_update(&self, object: &Object, old: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        if self.rules.update_validates {
+            (self.rules.validate)(object, &mut errors);
+        }
+        (self.rules.validate_update)(object, old, &mut errors);
+        errors
+    }
+
+    fn warnings(&self, object: &Object, old: Option<&Object>) -> Vec<String> {
+        (self.rules.warnings)(object, old)
+    }
+
+    fn allow_create_on_update(&self) -> bool {
+        self.rules.create_on_update
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        self.rules.unconditional_update
+    }
+
+    fn validate_name(&self, name: &str) -> Vec<String> {
+        (self.rules.name)(name)
+    }
+
+    fn graceful_delete_seconds(&self, object: &Object, requested: Option<i64>) -> Option<i64> {
+        self.rules.grace.and_then(|grace| grace(object, requested))
+    }
+
+    fn orphans_by_default(&self) -> bool {
+        self.rules.orphans
+    }
+
+    fn ttl_seconds(&self, object: &Object) -> Option<u64> {
+        (self.rules.ttl)(object)
+    }
+
+    fn hooks(&self) -> Option<&dyn Hooks> {
+        self.hooks.as_deref().map(|hooks| hooks as &dyn Hooks)
+    }
+
+    fn bind(&self, deps: &Arc<Deps>) {
+        if let Some(hooks) = &self.hooks {
+            hooks.bind(deps);
+        }
+    }
+}
+
+/// The strategy of a `status` subresource.
+pub struct StatusStrategy {
+    rules: Rules,
+}
+
+impl StatusStrategy {
+    pub fn new(rules: Rules) -> Self {
+        Self { rules }
+    }
+}
+
+impl Strategy for StatusStrategy {
+    fn default(&self, object: &mut Object) {
+        tree::drop_nulls(object);
+        (self.rules.default)(object);
+    }
+
+    fn prepare_for_create(&self, _object: &mut Object) {}
+
+    fn validate(&self, _object: &Object) -> FieldErrors {
+        FieldErrors::new()
+    }
+
+    fn prepare_for_update(&self, object: &mut Object, old: &Object) {
+        carry_all_but(object, old, &["status"]);
+        object::metadata_mut(object).remove("generation");
+        if let Some(generation) = tree::at(old, &["metadata", "generation"]).as_i64() {
+            object::metadata_mut(object).insert("generation".into(), json!(generation));
+        }
+        (self.rules.prepare_status)(object, old);
+    }
+
+    fn validate_update(&self, object: &Object, old: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        (self.rules.validate_status)(object, old, &mut errors);
+        errors
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        self.rules.unconditional_update
+    }
+
+    fn validate_name(&self, name: &str) -> Vec<String> {
+        (self.rules.name)(name)
+    }
+}
+
+/// A subresource view with its own two functions: pods/resize, certificatesigningrequests/approval.
+pub struct ViewStrategy {
+    pub rules: Rules,
+    pub prepare: fn(&mut Object, &Object),
+    pub validate: fn(&Object, &Object, &mut FieldErrors),
+}
+
+impl Strategy for ViewStrategy {
+    fn default(&self, object: &mut Object) {
+        tree::drop_nulls(object);
+        (self.rules.default)(object);
+    }
+
+    fn prepare_for_create(&self, _object: &mut Object) {}
+
+    fn validate(&self, _object: &Object) -> FieldErrors {
+        FieldErrors::new()
+    }
+
+    fn prepare_for_update(&self, object: &mut Object, old: &Object) {
+        (self.prepare)(object, old);
+        set_generation(self.rules.generation, object, old);
+    }
+
+    fn validate_update(&self, object: &Object, old: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        (self.validate)(object, old, &mut errors);
+        errors
+    }
+
+    fn validate_name(&self, name: &str) -> Vec<String> {
+        (self.rules.name)(name)
+    }
+}
+
+const HEAD: [&str; 3] = ["kind", "apiVersion", "metadata"];
+
+/// Takes every top-level field from `old` except identity, metadata and those named.
+pub fn carry_all_but(object: &mut Object, old: &Object, open: &[&str]) {
+    let (Some(new), Some(old)) = (object.as_object_mut(), old.as_object()) else { return };
+    new.retain(|key, _| HEAD.contains(&key.as_str()) || open.contains(&key.as_str()));
+    for (key, value) in old {
+        if !HEAD.contains(&key.as_str()) && !open.contains(&key.as_str()) {
+            new.insert(key.clone(), value.clone());
+        }
+    }
+}
+
+fn set_generation(rule: Generation, object: &mut Object, old: &Object) {
+    let before = tree::at(old, &["metadata", "generation"]).as_i64();
+    let moved = match rule {
+        Generation::None => false,
+        Generation::Spec => !same_payload(object, old),
+        Generation::SpecOrAnnotations => {
+            !same_payload(object, old) || !same_metadata(object, old, "annotations")
+        }
+        Generation::SpecOrLabels => !same_payload(object, old) || !same_metadata(object, old, "labels"),
+    };
+    let metadata = object::metadata_mut(object);
+    match (before, moved) {
+        (before, true) => {
+            metadata.insert("generation".into(), json!(before.unwrap_or(0).saturating_add(1)));
+        }
+        (Some(before), false) => {
+            metadata.insert("generation".into(), json!(before));
+        }
+        (None, false) => {
+            metadata.remove("generation");
+        }
+    }
+}
+
+fn same_metadata(a: &Object, b: &Object, key: &str) -> bool {
+    tree::same(tree::at(a, &["metadata", key]), tree::at(b, &["metadata", key]))
+}
+
+fn same_payload(a: &Object, b: &Object) -> bool {
+    let (Some(x), Some(y)) = (a.as_object(), b.as_object()) else { return a == b };
+    let relevant = |key: &str| !HEAD.contains(&key) && key != "status";
+    let keys = x.keys().chain(y.keys()).filter(|k| relevant(k));
+    let null = Value::Null;
+    keys.into_iter().all(|k| tree::same(x.get(k).unwrap_or(&null), y.get(k).unwrap_or(&null)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(spec: Value, status: Value) -> Object {
+        json!({"kind": "X", "apiVersion": "v1", "metadata": {"name": "a", "generation": 3}, "spec": spec,
+            "status": status})
+    }
+
+    #[test]
+    fn status_belongs_to_its_subresource() {
+        let old = object(json!({"a": 1}), json!({"s": 1}));
+        let mut new = object(json!({"a": 2}), json!({"s": 2}));
+        KindStrategy::new(Rules::SPLIT).prepare_for_update(&mut new, &old);
+        assert_eq!(new["status"], json!({"s": 1}));
+        assert_eq!(new["metadata"]["generation"], 4);
+
+        let mut new = object(json!({"a": 2}), json!({"s": 2}));
+        StatusStrategy::new(Rules::SPLIT).prepare_for_update(&mut new, &old);
+        assert_eq!(new["spec"], json!({"a": 1}));
+        assert_eq!(new["status"], json!({"s": 2}));
+        assert_eq!(new["metadata"]["generation"], 3);
+    }
+
+    #[test]
+    fn generation_stays_when_nothing_changed() {
+        let old = object(json!({"a": 1, "list": []}), json!({}));
+        let mut new = object(json!({"a": 1}), json!({}));
+        KindStrategy::new(Rules::SPLIT).prepare_for_update(&mut new, &old);
+        assert_eq!(new["metadata"]["generation"], 3);
+    }
+}
