@@ -1,47 +1,62 @@
-//! What rules with effects may reach, bound after the table exists.
-//!
-//! The table of resources is made of strategies and subresource handlers; the stores are made from the
-//! table. So handlers hold a [`Deps`] from the start and find the stores in it once [`Deps::bind`] ran.
+//! What rules with effects may reach.
 
-use std::sync::{Arc, OnceLock};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use common::status::Status;
+use ipnet::IpNet;
 
 use crate::admission::Chain;
+use crate::authentication::TokenAuthenticator;
+use crate::authentication::service_account::Signer;
+use crate::authorization::Authorizer;
 use crate::resources::Registry;
 
-/// What exists once the server is wired.
-pub struct Late {
+/// Made by the wiring after the stores, before the table.
+pub struct Deps {
     pub registry: Arc<Registry>,
     /// For writes that subresources make themselves (bindings, evictions, scales).
     pub chain: Chain,
+    pub authorizer: Arc<dyn Authorizer>,
+    pub authenticator: Arc<dyn TokenAuthenticator>,
+    pub tokens: TokenIssuing,
+    pub kubelet: KubeletClientConfig,
+    /// `--service-cluster-ip-range`, one or two of them.
+    pub service_ip_ranges: Vec<IpNet>,
+    /// `--service-node-port-range`.
+    pub node_ports: RangeInclusive<u16>,
 }
 
-/// See the module.
-#[derive(Default)]
-pub struct Deps {
-    late: OnceLock<Late>,
+/// How service account tokens are issued.
+pub struct TokenIssuing {
+    /// Absent: TokenRequest is not served.
+    pub signer: Option<Arc<Signer>>,
+    /// `--api-audiences`; the issuer when not given.
+    pub audiences: Vec<String>,
+    /// `--service-account-max-token-expiration`.
+    pub expiration_seconds_max: Option<i64>,
+    /// `--service-account-extend-token-expiration`.
+    pub extend: bool,
 }
 
-impl Deps {
-    pub fn new() -> Arc<Self> {
-        Arc::default()
-    }
+/// How the server reaches kubelets.
+#[derive(Debug, Clone)]
+pub struct KubeletClientConfig {
+    /// `--kubelet-preferred-address-types`.
+    pub address_types: Vec<String>,
+    /// `--kubelet-client-certificate` and `--kubelet-client-key`.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// `--kubelet-certificate-authority`; absent: the kubelet's certificate is not verified.
+    pub certificate_authority: Option<PathBuf>,
+}
 
-    /// Called once by the wiring, before requests are served. A second call changes nothing.
-    pub fn bind(&self, late: Late) {
-        let _ = self.late.set(late);
-    }
-
-    /// # Errors
-    /// 503 while the server is still being wired.
-    pub fn late(&self) -> Result<&Late, Status> {
-        self.late.get().ok_or_else(|| Status::service_unavailable("the server is starting"))
-    }
-
-    /// # Errors
-    /// As [`Deps::late`].
-    pub fn registry(&self) -> Result<&Arc<Registry>, Status> {
-        Ok(&self.late()?.registry)
+impl Default for KubeletClientConfig {
+    fn default() -> Self {
+        let types = ["Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP"];
+        Self {
+            address_types: types.map(str::to_owned).to_vec(),
+            client_certificate: None,
+            certificate_authority: None,
+        }
     }
 }

@@ -13,42 +13,23 @@ pub mod rules;
 mod table;
 pub mod tree;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use deps::{Deps, Late};
+pub use deps::{Deps, KubeletClientConfig, TokenIssuing};
 use rules::{KindStrategy, StatusStrategy};
 
-use crate::resources::{GroupResource, Strategy, SubresourceHandler};
+use crate::resources::{CustomHandlers, Strategy};
 
-/// The strategy of a main resource; plain rules for a kind that has none of its own.
-pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
-    Arc::new(KindStrategy::new(table::rules(group, resource)))
-}
-
-/// Handlers of subresources, and of resources that store nothing.
-pub struct Subresources {
-    handlers: HashMap<(GroupResource, String), SubresourceHandler>,
-}
-
-impl Subresources {
-    /// The handler of `resource/subresource`. The empty subresource is the resource itself, for those that
-    /// store nothing and only know create: bindings, reviews.
-    pub fn get(&self, group: &str, resource: &str, subresource: &str) -> Option<&SubresourceHandler> {
-        self.handlers.get(&(GroupResource::new(group, resource), subresource.to_owned()))
-    }
-
-    fn add(&mut self, group: &str, resource: &str, subresource: &str, handler: SubresourceHandler) {
-        self.handlers.insert((GroupResource::new(group, resource), subresource.to_owned()), handler);
+/// The strategy of a stored resource (`deployments`) or of a view of one (`deployments/status`), as
+/// [`crate::resources::Table::new`] asks for them. Plain rules for a kind that has none of its own.
+pub fn strategy(_deps: &Arc<Deps>, group: &str, name: &str) -> Arc<dyn Strategy> {
+    match name.split_once('/') {
+        None => Arc::new(KindStrategy::new(table::rules(group, name))),
+        Some((resource, _status)) => Arc::new(StatusStrategy::new(table::rules(group, resource))),
     }
 }
 
-/// Every subresource of the table.
-pub fn subresources(_deps: &Arc<Deps>) -> Subresources {
-    let mut out = Subresources { handlers: HashMap::new() };
-    for (group, resource) in table::WITH_STATUS {
-        let strategy = Arc::new(StatusStrategy::new(table::rules(group, resource)));
-        out.add(group, resource, "status", SubresourceHandler::Object(strategy));
-    }
-    out
+/// The handlers of everything that is no view of its object.
+pub fn handlers(_deps: &Arc<Deps>) -> CustomHandlers {
+    CustomHandlers::new()
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use common::status::FieldErrors;
 use serde_json::{Value, json};
 
-use super::deps::Deps;
 use super::{names, tree};
 use crate::object::{self, Object};
 use crate::resources::{Hooks, Strategy};
@@ -96,12 +95,7 @@ impl Rules {
 /// The strategy of a main resource.
 pub struct KindStrategy {
     rules: Rules,
-    hooks: Option<Arc<dyn BoundHooks>>,
-}
-
-/// Hooks that learn of the stores once those exist.
-pub trait BoundHooks: Hooks + 'static {
-    fn bind(&self, deps: &Arc<Deps>);
+    hooks: Option<Arc<dyn Hooks>>,
 }
 
 impl KindStrategy {
@@ -109,7 +103,7 @@ impl KindStrategy {
         Self { rules, hooks: None }
     }
 
-    pub fn with_hooks(rules: Rules, hooks: Arc<dyn BoundHooks>) -> Self {
+    pub fn with_hooks(rules: Rules, hooks: Arc<dyn Hooks>) -> Self {
         Self { rules, hooks: Some(hooks) }
     }
 }
@@ -182,13 +176,7 @@ impl Strategy for KindStrategy {
     }
 
     fn hooks(&self) -> Option<&dyn Hooks> {
-        self.hooks.as_deref().map(|hooks| hooks as &dyn Hooks)
-    }
-
-    fn bind(&self, deps: &Arc<Deps>) {
-        if let Some(hooks) = &self.hooks {
-            hooks.bind(deps);
-        }
+        self.hooks.as_deref()
     }
 }
 

@@ -3,42 +3,6 @@
 use super::names;
 use super::rules::{Generation, Rules, StatusRule};
 
-/// Resources with a plain `status` subresource.
-pub const WITH_STATUS: [(&str, &str); 32] = [
-    ("", "namespaces"),
-    ("", "nodes"),
-    ("", "persistentvolumeclaims"),
-    ("", "persistentvolumes"),
-    ("", "pods"),
-    ("", "replicationcontrollers"),
-    ("", "resourcequotas"),
-    ("", "services"),
-    ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
-    ("apiextensions.k8s.io", "customresourcedefinitions"),
-    ("apiregistration.k8s.io", "apiservices"),
-    ("apps", "daemonsets"),
-    ("apps", "deployments"),
-    ("apps", "replicasets"),
-    ("apps", "statefulsets"),
-    ("autoscaling", "horizontalpodautoscalers"),
-    ("batch", "cronjobs"),
-    ("batch", "jobs"),
-    ("certificates.k8s.io", "certificatesigningrequests"),
-    ("certificates.k8s.io", "podcertificaterequests"),
-    ("flowcontrol.apiserver.k8s.io", "flowschemas"),
-    ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"),
-    ("internal.apiserver.k8s.io", "storageversions"),
-    ("networking.k8s.io", "ingresses"),
-    ("networking.k8s.io", "servicecidrs"),
-    ("policy", "poddisruptionbudgets"),
-    ("resource.k8s.io", "devicetaintrules"),
-    ("resource.k8s.io", "resourceclaims"),
-    ("resource.k8s.io", "resourcepoolstatusrequests"),
-    ("scheduling.k8s.io", "podgroups"),
-    ("storage.k8s.io", "volumeattachments"),
-    ("storagemigration.k8s.io", "storageversionmigrations"),
-];
-
 /// The rules of one stored resource.
 pub fn rules(group: &str, resource: &str) -> Rules {
     match (group, resource) {

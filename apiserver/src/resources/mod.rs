@@ -232,9 +232,6 @@ pub trait Strategy: Send + Sync + 'static {
     fn hooks(&self) -> Option<&dyn Hooks> {
         None
     }
-
-    /// Called once by the wiring for every row, after the stores exist and `deps` is bound.
-    fn bind(&self, _deps: &Arc<crate::registry::Deps>) {}
 }
 
 /// Side effects around writes of one resource.
