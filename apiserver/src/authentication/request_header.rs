@@ -9,7 +9,7 @@ use crate::request::UserInfo;
 
 /// The `--requestheader-*` flags.
 pub struct RequestHeader {
-    pub ca: x509::CaBundle,
+    pub ca: std::sync::Arc<x509::CaBundle>,
     /// Common names a proxy may have; empty for any.
     pub allowed_names: Vec<String>,
     pub username_headers: Vec<String>,

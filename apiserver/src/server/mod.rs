@@ -1,0 +1,16 @@
+//! The listener and the routes that are no API.
+//!
+//! [`Listener`] accepts TLS connections and hands every request to the filter chain; [`Routes`] stands behind
+//! the chain and answers health, version, metrics and key documents with warp, the rest with the API. Answers
+//! to `k8s.io/apiserver/pkg/server` (secure_serving, routes, healthz) upstream.
+
+pub mod health;
+mod listener;
+mod routes;
+pub mod tls;
+
+pub use listener::{Limits, Listener};
+pub use routes::Routes;
+
+/// `platform` of `/version`.
+pub const PLATFORM: &str = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };

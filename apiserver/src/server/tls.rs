@@ -1,0 +1,191 @@
+//! TLS: our certificate, reloaded when its files change, and client certificates that are asked for but not
+//! judged in the handshake.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
+
+use crate::authentication::x509::CaBundle;
+
+/// What is wrong with the serving certificate or the TLS flags.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error(transparent)]
+    Material(#[from] common::tls::TlsError),
+    #[error("{certificate}, {key}: {source}")]
+    Pair { certificate: PathBuf, key: PathBuf, source: Error },
+    #[error("--tls-min-version: unknown tls version {0:?}")]
+    Version(String),
+    #[error("--tls-cipher-suites: cipher suite {0} not supported or doesn't exist")]
+    CipherSuite(String),
+}
+
+/// `--tls-min-version` and `--tls-cipher-suites`.
+#[derive(Debug, Clone, Default)]
+pub struct Profile {
+    pub min_version: String,
+    pub cipher_suites: Vec<String>,
+}
+
+/// Makes server configurations from files.
+pub struct Tls {
+    certificate: PathBuf,
+    key: PathBuf,
+    profile: Profile,
+    client_cas: Vec<Arc<CaBundle>>,
+    current: ArcSwap<ServerConfig>,
+    /// What the current configuration was made from.
+    read: parking_lot::Mutex<Vec<u8>>,
+}
+
+impl Tls {
+    /// # Errors
+    /// When files or flags cannot be used.
+    pub fn load(
+        certificate: PathBuf,
+        key: PathBuf,
+        profile: Profile,
+        client_cas: Vec<Arc<CaBundle>>,
+    ) -> Result<Self, TlsError> {
+        let config = build(&certificate, &key, &profile, &client_cas)?;
+        let this = Self {
+            certificate,
+            key,
+            profile,
+            client_cas,
+            current: ArcSwap::from_pointee(config),
+            read: parking_lot::Mutex::default(),
+        };
+        *this.read.lock() = this.contents();
+        Ok(this)
+    }
+
+    pub fn current(&self) -> Arc<ServerConfig> {
+        self.current.load_full()
+    }
+
+    /// Takes changed files into use; new connections get the new certificate. Files that cannot be used are
+    /// reported and the old ones stay.
+    pub fn refresh(&self) {
+        for ca in &self.client_cas {
+            if let Err(error) = ca.reload() {
+                tracing::warn!(%error, "keeping the previous client CA");
+            }
+        }
+        let contents = self.contents();
+        if *self.read.lock() == contents {
+            return;
+        }
+        match build(&self.certificate, &self.key, &self.profile, &self.client_cas) {
+            Ok(config) => {
+                tracing::info!(certificate = %self.certificate.display(), "serving certificate reloaded");
+                self.current.store(Arc::new(config));
+            }
+            Err(error) => tracing::warn!(%error, "keeping the previous serving certificate"),
+        }
+        *self.read.lock() = contents;
+    }
+
+    fn contents(&self) -> Vec<u8> {
+        let mut all = std::fs::read(&self.certificate).unwrap_or_default();
+        all.extend(std::fs::read(&self.key).unwrap_or_default());
+        for ca in &self.client_cas {
+            all.extend(ca.pem().into_bytes());
+        }
+        all
+    }
+}
+
+fn build(
+    certificate: &std::path::Path,
+    key: &std::path::Path,
+    profile: &Profile,
+    client_cas: &[Arc<CaBundle>],
+) -> Result<ServerConfig, TlsError> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    if !profile.cipher_suites.is_empty() {
+        let name = |suite: &rustls::SupportedCipherSuite| format!("{:?}", suite.suite());
+        let known: Vec<String> = provider.cipher_suites.iter().map(name).collect();
+        for wanted in &profile.cipher_suites {
+            if !known.contains(wanted) && !known.contains(&wanted.replacen("TLS_", "TLS13_", 1)) {
+                return Err(TlsError::CipherSuite(wanted.clone()));
+            }
+        }
+        // The suites of TLS 1.3 are not for choice, as upstream.
+        provider
+            .cipher_suites
+            .retain(|suite| suite.tls13().is_some() || profile.cipher_suites.contains(&name(suite)));
+    }
+    let versions: &[&rustls::SupportedProtocolVersion] = match profile.min_version.as_str() {
+        "" | "VersionTLS10" | "VersionTLS11" | "VersionTLS12" => rustls::ALL_VERSIONS,
+        "VersionTLS13" => &[&rustls::version::TLS13],
+        other => return Err(TlsError::Version(other.to_owned())),
+    };
+    let provider = Arc::new(provider);
+    let pair = |source| TlsError::Pair { certificate: certificate.into(), key: key.into(), source };
+    let hints = client_cas.iter().flat_map(|ca| ca.subjects()).map(DistinguishedName::from).collect();
+    let verifier = AnyCertificate { provider: Arc::clone(&provider), hints };
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .map_err(pair)?
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_single_cert(common::tls::read_certificates(certificate)?, common::tls::read_key(key)?)
+        .map_err(pair)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Takes every client certificate whose key the client proves to hold. Who that makes the client is the
+/// authenticator's question: a stranger is answered with 401 and not with a broken handshake.
+#[derive(Debug)]
+struct AnyCertificate {
+    provider: Arc<CryptoProvider>,
+    hints: Vec<DistinguishedName>,
+}
+
+impl ClientCertVerifier for AnyCertificate {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
