@@ -1,15 +1,31 @@
 //! Volumes of the pods on this node: set up before containers start, refreshed while they run, torn down after.
 //!
 //! Answers to upstream's `pkg/kubelet/volumemanager` and `pkg/volume/*`. It must not decide whether a pod runs.
+//!
+//! `plan` says what each volume is and where (pure), `payload` what files it holds (pure), `objects` and `token`
+//! fetch what the API has, `setup` makes it on disk (`atomic_writer`, `ownership`, `mounts`, `host_path`),
+//! `sub_path` finds paths inside volumes, `manager` remembers pods and refreshes them. What is on disk is the
+//! truth: a restarted kubelet finds it there, and nothing is deleted through a live mount.
+
+mod atomic_writer;
+mod host_path;
+mod manager;
+mod mounts;
+mod objects;
+mod ownership;
+mod payload;
+mod plan;
+mod setup;
+mod sub_path;
+mod token;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use common::record::Recorder;
-use k8s_openapi::api::core::v1::{Container, Pod};
-use tokio_util::sync::CancellationToken;
+
+pub use manager::VolumeManager;
 
 /// How long `mount_all` waits for a pod's volumes, as upstream's `podAttachAndMountTimeout`.
 pub const MOUNT_TIMEOUT: Duration = Duration::from_secs(2 * 60 + 3);
@@ -41,7 +57,7 @@ pub struct MountedVolume {
 /// Why volumes are not ready; the text is the message of a `FailedMount` event.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
-    #[error("volume {volume:?}: {reason}")]
+    #[error("MountVolume.SetUp failed for volume {volume:?} : {reason}")]
     Mount { volume: String, reason: String },
     #[error("timed out waiting for volumes to be mounted: {0}")]
     Timeout(String),
@@ -51,57 +67,28 @@ pub enum VolumeError {
     SubPath { name: String, container: String, reason: String },
 }
 
-/// One per kubelet; cheap calls when nothing changed.
-pub struct VolumeManager {
-    deps: VolumeDeps,
-}
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
 
-impl VolumeManager {
-    pub fn new(deps: VolumeDeps) -> Self {
-        Self { deps }
-    }
+    /// A folder that goes away with the test.
+    pub(crate) struct Scratch(PathBuf);
 
-    /// Makes every volume of the pod ready, by name. Idempotent; called at every pod sync, so it must be cheap
-    /// when all is mounted. Registers the pod for periodic refresh (the newest `pod` given wins). Emits
-    /// `FailedMount` itself through the recorder.
-    pub async fn mount_all(&self, pod: &Arc<Pod>) -> Result<BTreeMap<String, MountedVolume>, VolumeError> {
-        match pod.spec.as_ref().and_then(|s| s.volumes.as_ref()).and_then(|v| v.first()) {
-            None => Ok(BTreeMap::new()),
-            Some(v) => Err(VolumeError::Mount { volume: v.name.clone(), reason: "no plugin".into() }),
+    impl Scratch {
+        pub(crate) fn new() -> Self {
+            let path = std::env::temp_dir().join(format!("pintle-{}", uuid::Uuid::new_v4()));
+            std::fs::create_dir_all(&path).expect("the temporary folder is writable");
+            Self(path)
+        }
+
+        pub(crate) fn path(&self) -> &Path {
+            &self.0
         }
     }
 
-    /// The host path of `container.volumeMounts[index]` with its subPath (already expanded) applied: created if
-    /// missing, never outside the volume, bound so that a later change of a symlink cannot move it.
-    pub async fn prepare_sub_path(
-        &self,
-        _pod: &Pod,
-        container: &Container,
-        _index: usize,
-        volume: &MountedVolume,
-        _sub_path: &str,
-    ) -> Result<PathBuf, VolumeError> {
-        Err(VolumeError::SubPath {
-            name: volume.name.clone(),
-            container: container.name.clone(),
-            reason: "not supported".into(),
-        })
-    }
-
-    /// Tears everything of the pod down (subPaths too) and forgets it; idempotent, works after a restart of the
-    /// kubelet from what is on disk.
-    pub async fn unmount_all(&self, _uid: &str) -> Result<(), VolumeError> {
-        Ok(())
-    }
-
-    /// UIDs that still have volume folders on disk under `<root>/pods`.
-    pub fn pods_on_disk(&self) -> Vec<String> {
-        let _ = &self.deps;
-        Vec::new()
-    }
-
-    /// Refreshes configMap, secret, projected and downwardAPI volumes until stopped.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        stop.cancelled().await;
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
     }
 }
