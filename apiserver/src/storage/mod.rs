@@ -4,6 +4,9 @@
 //! A store has one revision counter: every successful write increments it by one, and the revision of a write
 //! is the resourceVersion of the object it wrote. Deletes take a revision too.
 
+#[cfg(test)]
+pub(crate) mod contract;
+pub mod embedded;
 pub(crate) mod hub;
 pub mod memory;
 

@@ -325,3 +325,15 @@ impl Store for MemoryStore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::shutdown::CancellationToken;
+
+    #[tokio::test]
+    async fn memory_keeps_the_contract() {
+        let tasks = Tasks::new(CancellationToken::new());
+        super::super::contract::check(MemoryStore::start(&tasks)).await;
+    }
+}
