@@ -11,6 +11,7 @@ pub mod cacher;
 pub mod filters;
 pub mod flags;
 pub mod metrics;
+pub mod endpoints;
 pub mod object;
 pub mod registry;
 pub mod request;

@@ -77,6 +77,8 @@ pub struct ResourceDef {
     /// `involvedObject.name`. A version with aliases knows a field only by its own name for it.
     pub field_aliases: &'static [(&'static str, &'static str)],
     pub strategy: Arc<dyn Strategy>,
+    /// A delete at once answers with the object instead of a Status.
+    pub returns_deleted: bool,
     /// Serves `create` of a kind that is not stored (reviews, bindings).
     pub handler: Option<Arc<dyn Subresource>>,
 }
@@ -217,6 +219,14 @@ pub trait Strategy: Send + Sync + 'static {
     fn graceful_delete_seconds(&self, _object: &Object, _requested: Option<i64>) -> Option<i64> {
         None
     }
+
+    /// Something beside finalizers and grace keeps a deleted object (a namespace's `spec.finalizers`).
+    fn holds_deletion(&self, _object: &Object) -> bool {
+        false
+    }
+
+    /// What else changes when the object's deletion begins (a namespace's phase).
+    fn begin_deletion(&self, _object: &mut Object) {}
 
     /// The propagation when the client gives none: true orphans dependents (ReplicationControllers only).
     fn orphans_by_default(&self) -> bool {

@@ -24,6 +24,8 @@ pub struct Row {
     pub subresources: &'static [SubresourceRow],
     pub fields: &'static Selectable,
     pub storage: Storage,
+    /// A delete at once answers with the object instead of a Status (`ReturnDeletedObject` upstream).
+    pub returns_deleted: bool,
 }
 
 /// How a row is kept.
@@ -105,6 +107,11 @@ impl Row {
         self
     }
 
+    const fn returns_deleted(mut self) -> Self {
+        self.returns_deleted = true;
+        self
+    }
+
     const fn prefix(mut self, path: &'static str) -> Self {
         self.storage = Storage::Own(path);
         self
@@ -165,6 +172,7 @@ const fn row(
         subresources: &[],
         fields: &fields::NONE,
         storage: Storage::Own(resource),
+        returns_deleted: false,
     }
 }
 
@@ -206,17 +214,17 @@ const ROWS: &[Row] = &[
     namespaced("", "v1", "Endpoints", "endpoints", "endpoints").short(&["ep"]).prefix("services/endpoints"),
     namespaced("", "v1", "Event", "events", "event").short(&["ev"]).fields(&fields::EVENT),
     namespaced("", "v1", "LimitRange", "limitranges", "limitrange").short(&["limits"]),
-    cluster("", "v1", "Namespace", "namespaces", "namespace").short(&["ns"]).verbs(&["create", "delete", "get", "list", "patch", "update", "watch"]).fields(&fields::NAMESPACE).subresources(&[object("finalize").verbs(&["update"]), object("status")]),
+    cluster("", "v1", "Namespace", "namespaces", "namespace").returns_deleted().short(&["ns"]).verbs(&["create", "delete", "get", "list", "patch", "update", "watch"]).fields(&fields::NAMESPACE).subresources(&[object("finalize").verbs(&["update"]), object("status")]),
     cluster("", "v1", "Node", "nodes", "node").short(&["no"]).prefix("minions").fields(&fields::NODE).subresources(&[custom("proxy", "NodeProxyOptions", PROXY), object("status")]),
-    namespaced("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", "persistentvolumeclaim").short(&["pvc"]).subresources(&[object("status")]),
-    cluster("", "v1", "PersistentVolume", "persistentvolumes", "persistentvolume").short(&["pv"]).subresources(&[object("status")]),
-    namespaced("", "v1", "Pod", "pods", "pod").short(&["po"]).categories(&["all"]).fields(&fields::POD).subresources(&[custom("attach", "PodAttachOptions", &["create", "get"]), custom("binding", "Binding", &["create"]), object("ephemeralcontainers"), custom("eviction", "Eviction", &["create"]).of("policy", "v1"), custom("exec", "PodExecOptions", &["create", "get"]), custom("log", "Pod", &["get"]), custom("portforward", "PodPortForwardOptions", &["create", "get"]), custom("proxy", "PodProxyOptions", PROXY), object("resize"), object("status")]),
-    namespaced("", "v1", "PodTemplate", "podtemplates", "podtemplate"),
+    namespaced("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", "persistentvolumeclaim").returns_deleted().short(&["pvc"]).subresources(&[object("status")]),
+    cluster("", "v1", "PersistentVolume", "persistentvolumes", "persistentvolume").returns_deleted().short(&["pv"]).subresources(&[object("status")]),
+    namespaced("", "v1", "Pod", "pods", "pod").returns_deleted().short(&["po"]).categories(&["all"]).fields(&fields::POD).subresources(&[custom("attach", "PodAttachOptions", &["create", "get"]), custom("binding", "Binding", &["create"]), object("ephemeralcontainers"), custom("eviction", "Eviction", &["create"]).of("policy", "v1"), custom("exec", "PodExecOptions", &["create", "get"]), custom("log", "Pod", &["get"]), custom("portforward", "PodPortForwardOptions", &["create", "get"]), custom("proxy", "PodProxyOptions", PROXY), object("resize"), object("status")]),
+    namespaced("", "v1", "PodTemplate", "podtemplates", "podtemplate").returns_deleted(),
     namespaced("", "v1", "ReplicationController", "replicationcontrollers", "replicationcontroller").short(&["rc"]).categories(&["all"]).prefix("controllers").fields(&fields::REPLICAS).subresources(&[SCALE, object("status")]),
-    namespaced("", "v1", "ResourceQuota", "resourcequotas", "resourcequota").short(&["quota"]).subresources(&[object("status")]),
+    namespaced("", "v1", "ResourceQuota", "resourcequotas", "resourcequota").returns_deleted().short(&["quota"]).subresources(&[object("status")]),
     namespaced("", "v1", "Secret", "secrets", "secret").fields(&fields::SECRET),
-    namespaced("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount").short(&["sa"]).subresources(&[custom("token", "TokenRequest", &["create"]).of("authentication.k8s.io", "v1")]),
-    namespaced("", "v1", "Service", "services", "service").short(&["svc"]).categories(&["all"]).prefix("services/specs").fields(&fields::SERVICE).subresources(&[custom("proxy", "ServiceProxyOptions", PROXY), object("status")]),
+    namespaced("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount").returns_deleted().short(&["sa"]).subresources(&[custom("token", "TokenRequest", &["create"]).of("authentication.k8s.io", "v1")]),
+    namespaced("", "v1", "Service", "services", "service").returns_deleted().short(&["svc"]).categories(&["all"]).prefix("services/specs").fields(&fields::SERVICE).subresources(&[custom("proxy", "ServiceProxyOptions", PROXY), object("status")]),
     namespaced("apps", "v1", "ControllerRevision", "controllerrevisions", "controllerrevision"),
     namespaced("apps", "v1", "DaemonSet", "daemonsets", "daemonset").short(&["ds"]).categories(&["all"]).subresources(&[object("status")]),
     namespaced("apps", "v1", "Deployment", "deployments", "deployment").short(&["deploy"]).categories(&["all"]).subresources(&[SCALE, object("status")]),
@@ -242,11 +250,11 @@ const ROWS: &[Row] = &[
     cluster("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", "clusterrole"),
     namespaced("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", "rolebinding"),
     namespaced("rbac.authorization.k8s.io", "v1", "Role", "roles", "role"),
-    cluster("storage.k8s.io", "v1", "CSIDriver", "csidrivers", "csidriver"),
-    cluster("storage.k8s.io", "v1", "CSINode", "csinodes", "csinode"),
+    cluster("storage.k8s.io", "v1", "CSIDriver", "csidrivers", "csidriver").returns_deleted(),
+    cluster("storage.k8s.io", "v1", "CSINode", "csinodes", "csinode").returns_deleted(),
     namespaced("storage.k8s.io", "v1", "CSIStorageCapacity", "csistoragecapacities", "csistoragecapacity"),
-    cluster("storage.k8s.io", "v1", "StorageClass", "storageclasses", "storageclass").short(&["sc"]),
-    cluster("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", "volumeattachment").subresources(&[object("status")]),
+    cluster("storage.k8s.io", "v1", "StorageClass", "storageclasses", "storageclass").returns_deleted().short(&["sc"]),
+    cluster("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", "volumeattachment").returns_deleted().subresources(&[object("status")]),
     cluster("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "priorityclass").short(&["pc"]),
     namespaced("coordination.k8s.io", "v1", "Lease", "leases", "lease"),
     cluster("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", "runtimeclass"),

@@ -162,6 +162,7 @@ fn definition(
         selectable_field_names: row.fields.names,
         field_aliases: row.fields.aliases,
         strategy,
+        returns_deleted: row.returns_deleted,
         handler,
     }
 }

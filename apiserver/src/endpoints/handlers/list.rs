@@ -1,0 +1,67 @@
+//! LIST: the objects' own bytes, joined.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::status::Status;
+use serde_json::{Map, Value};
+
+use super::super::negotiation::{self, Encoding, Shape};
+use super::super::query::{ListOptions, Query};
+use super::super::responses::{self, ListBody};
+use super::super::scope::Scope;
+use super::shaped;
+use crate::cacher::{CachedObject, ListPage};
+use crate::request::{ApiRequest, Response};
+
+pub(in super::super) async fn serve(scope: &Scope<'_>, request: &ApiRequest) -> Result<Response, Status> {
+    let output = negotiation::output(&request.parts.headers, true)?;
+    let query = Query::parse(&scope.ctx.query);
+    let options = ListOptions::parse(&query, &scope.def, &scope.namespace, &scope.name, false)?;
+    let mut page = scope.store()?.list(options.into_list()).await?;
+    if scope.def.conversion.is_some() || output.shape != Shape::Object {
+        for item in &mut page.items {
+            let bytes = shaped(scope, item, output.shape)?;
+            *item = with_bytes(item, bytes);
+        }
+    }
+    let (kind, api_version) = match output.shape {
+        Shape::Object => (scope.def.list_kind.clone(), scope.def.api_version()),
+        Shape::PartialMetadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
+    };
+    let head = head(&kind, &api_version, &page);
+    let body = ListBody { head, items: page.items, tail: Bytes::from_static(b"]}") };
+    let gzip = negotiation::accepts_gzip(&request.parts.headers);
+    match output.encoding {
+        Encoding::Json => responses::list(body, gzip).await,
+        Encoding::Yaml => responses::object(200, body.joined(), Encoding::Yaml, gzip).await,
+    }
+}
+
+fn head(kind: &str, api_version: &str, page: &ListPage) -> Bytes {
+    let mut metadata = Map::new();
+    metadata.insert("resourceVersion".to_owned(), page.revision.to_string().into());
+    if !page.continue_token.is_empty() {
+        metadata.insert("continue".to_owned(), page.continue_token.clone().into());
+    }
+    if let Some(remaining) = page.remaining {
+        metadata.insert("remainingItemCount".to_owned(), remaining.into());
+    }
+    let metadata = Value::Object(metadata);
+    Bytes::from(format!(
+        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":["
+    ))
+}
+
+fn with_bytes(object: &CachedObject, bytes: Bytes) -> Arc<CachedObject> {
+    Arc::new(CachedObject {
+        key: String::new(),
+        revision: object.revision,
+        namespace: String::new(),
+        name: String::new(),
+        uid: String::new(),
+        labels: Vec::new(),
+        fields: Vec::new(),
+        bytes,
+    })
+}

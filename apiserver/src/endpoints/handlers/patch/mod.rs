@@ -1,0 +1,145 @@
+//! PATCH, in three kinds: a list of operations (RFC 6902), a merge (RFC 7386), and the strategic merge that
+//! knows which lists merge by which key.
+//!
+//! A patch is applied to the object as the client sees it, in the requested version. The result then goes the
+//! way of an update.
+
+mod strategic;
+
+use common::status::{FieldErrors, Status, reason};
+use serde_json::Value;
+
+use super::super::decode::decode;
+use super::super::negotiation::{self, Encoding};
+use super::super::query::{FieldValidation, Query, WriteOptions};
+use super::super::scope::Scope;
+use super::super::typed;
+use super::super::write::{Source, report, strict_problems, type_id};
+use super::{body, respond_written, update};
+use crate::cacher::Preconditions;
+use crate::object::{Object, str_at};
+use crate::request::{ApiRequest, Response};
+
+/// `maxJSONPatchOperations`.
+const OPERATIONS_MAX: usize = 10_000;
+
+const JSON_PATCH: &str = "application/json-patch+json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const STRATEGIC_MERGE_PATCH: &str = "application/strategic-merge-patch+json";
+const SUPPORTED: &[&str] = &[JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH];
+
+/// A patch that was read.
+pub(in super::super) struct Patch {
+    change: Change,
+    duplicates: Vec<String>,
+}
+
+enum Change {
+    Operations(json_patch::Patch),
+    Merge(Value),
+    Strategic(Value),
+}
+
+pub(in super::super) async fn serve(scope: &Scope<'_>, request: ApiRequest) -> Result<Response, Status> {
+    let (parts, body) = body(request).await?;
+    let output = negotiation::output(&parts.headers, true)?;
+    let patch = Patch::read(&negotiation::media_type(&parts.headers), &body)?;
+    let options = WriteOptions::parse(&Query::parse(&scope.ctx.query), "PatchOptions")?;
+    let none = Preconditions::default();
+    let (code, written) = update::run(scope, Source::Patch(patch), options, &none, false).await?;
+    respond_written(scope, &parts, output, code, written).await
+}
+
+impl Patch {
+    /// # Errors
+    /// 415 for another media type, 400 for what cannot be read, 413 for too many operations.
+    fn read(media_type: &str, body: &[u8]) -> Result<Self, Status> {
+        if !SUPPORTED.contains(&media_type) {
+            return Err(Status::unsupported_media_type(SUPPORTED));
+        }
+        let decoded = decode(body, Encoding::Json)
+            .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+        let change = match media_type {
+            JSON_PATCH => {
+                let patch: json_patch::Patch = serde_json::from_value(decoded.tree)
+                    .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+                if patch.0.len() > OPERATIONS_MAX {
+                    return Err(Status::failure(
+                        413,
+                        reason::REQUEST_ENTITY_TOO_LARGE,
+                        format!(
+                            "Request entity too large: The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {}",
+                            patch.0.len()
+                        ),
+                    ));
+                }
+                Change::Operations(patch)
+            }
+            _ if !decoded.tree.is_object() => {
+                return Err(Status::bad_request(
+                    "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}",
+                ));
+            }
+            MERGE_PATCH => Change::Merge(decoded.tree),
+            _ => Change::Strategic(decoded.tree),
+        };
+        Ok(Self { change, duplicates: decoded.duplicates })
+    }
+
+    /// The patched object, checked against its type.
+    ///
+    /// # Errors
+    /// 422 when the patch does not apply or its result does not fit the type; 400 for malformed directives.
+    pub(in super::super) fn apply(
+        &self,
+        scope: &Scope<'_>,
+        mut object: Object,
+        validation: FieldValidation,
+    ) -> Result<Object, Status> {
+        let schema = &scope.server.schema;
+        let type_id = type_id(scope)?;
+        let (kind, api_version) =
+            (str_at(&object, &["kind"]).to_owned(), str_at(&object, &["apiVersion"]).to_owned());
+        match &self.change {
+            Change::Operations(patch) => {
+                json_patch::patch(&mut object, patch).map_err(|error| {
+                    tracing::debug!(%error, "json patch does not apply");
+                    rejected()
+                })?;
+            }
+            Change::Merge(patch) => json_patch::merge(&mut object, patch),
+            Change::Strategic(patch) => {
+                object = strategic::merge(schema, type_id, object, patch)?;
+            }
+        }
+        if !object.is_object() {
+            return Err(refused(&object, "json: cannot unmarshal into Go value: not an object"));
+        }
+        for (key, value) in [("kind", &kind), ("apiVersion", &api_version)] {
+            if str_at(&object, &[key]) != value {
+                return Err(refused(
+                    &object,
+                    &format!("the {key} of an object cannot be changed by a patch"),
+                ));
+            }
+        }
+        let unknown = typed::check(schema, type_id, &mut object)
+            .map_err(|error| refused(&object, &error.to_string()))?;
+        let problems = strict_problems(&unknown, &self.duplicates);
+        report(&scope.ctx, validation, problems, |why| refused(&object, why))?;
+        Ok(object)
+    }
+}
+
+/// 422 for a patch whose result is no valid object.
+fn refused(result: &Value, why: &str) -> Status {
+    let mut errors = FieldErrors::new();
+    errors.invalid("patch", result.to_string(), why);
+    Status::invalid("", "", "", &errors)
+}
+
+/// 422 for a patch that does not apply.
+fn rejected() -> Status {
+    Status::failure(422, reason::INVALID, "the server rejected our request due to an error in our request")
+        .about("", "", "")
+}

@@ -1,0 +1,148 @@
+//! WATCH: a stream of JSON lines, each an event with the object's own bytes.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use common::status::Status;
+use futures::stream;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use rand::Rng;
+
+use super::super::negotiation::{self, Encoding, Shape};
+use super::super::partial;
+use super::super::query::{ListOptions, Query};
+use super::super::scope::Scope;
+use crate::cacher::{WatchEvent, WatchReceiver};
+use crate::request::{ApiRequest, BoxError, Response};
+use crate::resources::Conversion;
+
+/// A watch that names no timeout gets one between this and twice this (`--min-request-timeout`).
+const TIMEOUT_SECONDS_MIN: u64 = 1800;
+
+/// Events that are waiting are sent together, up to about this size.
+const BATCH_BYTES: usize = 64 * 1024;
+
+pub(in super::super) async fn serve(scope: &Scope<'_>, request: &ApiRequest) -> Result<Response, Status> {
+    let output = negotiation::output(&request.parts.headers, true)?;
+    if output.encoding != Encoding::Json {
+        return Err(Status::not_acceptable(&["application/json", "application/json;stream=watch"]));
+    }
+    let query = Query::parse(&scope.ctx.query);
+    let options = ListOptions::parse(&query, &scope.def, &scope.namespace, &scope.name, true)?;
+    let seconds = match options.timeout_seconds {
+        Some(seconds) if seconds > 0 => seconds,
+        _ => rand::rng().random_range(TIMEOUT_SECONDS_MIN..2 * TIMEOUT_SECONDS_MIN),
+    };
+    let events = scope.store()?.watch(options.into_watch()).await?;
+    let encoder = EventEncoder {
+        kind: scope.def.kind.clone(),
+        api_version: scope.def.api_version(),
+        conversion: scope.def.conversion,
+        shape: output.shape,
+    };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(seconds);
+    let state = Watching { events, encoder, deadline, ended: false };
+    let body = StreamBody::new(stream::unfold(state, next));
+    let mut response = Response::new(body.boxed_unsync());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+struct Watching {
+    events: WatchReceiver,
+    encoder: EventEncoder,
+    deadline: tokio::time::Instant,
+    ended: bool,
+}
+
+/// The next batch. Ends at the deadline, after an error event, and when the cache closes the watch.
+async fn next(mut watching: Watching) -> Option<(Result<Frame<Bytes>, BoxError>, Watching)> {
+    if watching.ended {
+        return None;
+    }
+    let first = tokio::select! {
+        biased;
+        event = watching.events.recv() => event?,
+        () = tokio::time::sleep_until(watching.deadline) => return None,
+    };
+    let mut out = BytesMut::new();
+    watching.ended = watching.encoder.put(&mut out, first);
+    while !watching.ended && out.len() < BATCH_BYTES {
+        match watching.events.try_recv() {
+            Ok(event) => watching.ended = watching.encoder.put(&mut out, event),
+            Err(_) => break,
+        }
+    }
+    if tokio::time::Instant::now() >= watching.deadline {
+        watching.ended = true;
+    }
+    Some((Ok(Frame::data(out.freeze())), watching))
+}
+
+/// What an event of this watch looks like.
+struct EventEncoder {
+    kind: String,
+    api_version: String,
+    conversion: Option<Conversion>,
+    shape: Shape,
+}
+
+impl EventEncoder {
+    /// Appends one line; true when it is the last.
+    fn put(&self, out: &mut BytesMut, event: WatchEvent) -> bool {
+        let (name, object) = match event {
+            WatchEvent::Added(object) => ("ADDED", object),
+            WatchEvent::Modified(object) => ("MODIFIED", object),
+            WatchEvent::Deleted(object) => ("DELETED", object),
+            WatchEvent::Bookmark { revision, initial_events_end } => {
+                let annotations = if initial_events_end {
+                    ",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}"
+                } else {
+                    ""
+                };
+                let (kind, api_version) = match self.shape {
+                    Shape::Object => (self.kind.as_str(), self.api_version.as_str()),
+                    Shape::PartialMetadata => ("PartialObjectMetadata", "meta.k8s.io/v1"),
+                };
+                let object = format!(
+                    "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{{\"resourceVersion\":\"{revision}\",\"creationTimestamp\":null{annotations}}}}}"
+                );
+                line(out, "BOOKMARK", object.as_bytes());
+                return false;
+            }
+            WatchEvent::Error(status) => {
+                line(out, "ERROR", &status.to_json());
+                return true;
+            }
+        };
+        let converted = match self.conversion {
+            Some(conversion) => Bytes::from((conversion.from_stored)(object.tree()).to_string()),
+            None => object.bytes.clone(),
+        };
+        let shaped = match self.shape {
+            Shape::Object => Ok(converted),
+            Shape::PartialMetadata => partial::metadata(&converted),
+        };
+        match shaped {
+            Ok(bytes) => {
+                line(out, name, &bytes);
+                false
+            }
+            Err(status) => {
+                line(out, "ERROR", &status.to_json());
+                true
+            }
+        }
+    }
+}
+
+fn line(out: &mut BytesMut, name: &str, object: &[u8]) {
+    out.reserve(object.len() + name.len() + 24);
+    out.put_slice(b"{\"type\":\"");
+    out.put_slice(name.as_bytes());
+    out.put_slice(b"\",\"object\":");
+    out.put_slice(object);
+    out.put_slice(b"}\n");
+}

@@ -1,0 +1,101 @@
+//! From an authorized request to an answer: discovery, and one handler per verb for every resource.
+//!
+//! A read or a watch leaves at the cache and never decodes an object, unless another shape or version of it is
+//! asked for. A write goes: decode, strict check, prune, type check, default, metadata rules, mutating
+//! admission, strategy prepare, validate, validating admission, guaranteed update.
+//!
+//! Handlers go by verb and know no resource; what a resource wants differently it says in its row or its
+//! strategy. Nothing here authenticates or authorizes. Every error leaves through [`responses::error`].
+//!
+//! Upstream: `apiserver/pkg/endpoints/handlers`, `apiserver/pkg/registry/rest` and `generic/registry`.
+
+pub mod decode;
+mod discovery;
+mod handlers;
+mod metadata;
+pub mod negotiation;
+mod partial;
+pub mod query;
+pub mod responses;
+mod scope;
+pub mod typed;
+mod write;
+
+use std::sync::Arc;
+
+use common::status::Status;
+
+use crate::admission;
+use crate::request::{ApiRequest, Response};
+use crate::resources::schema::Schema;
+use crate::resources::{Registry, SubresourceHandler, SubresourceRequest, Table};
+
+use discovery::Discovery;
+use scope::Scope;
+
+/// Answers every request below `/api` and `/apis`.
+pub struct ApiHandler {
+    table: Arc<Table>,
+    registry: Arc<Registry>,
+    admission: admission::Chain,
+    schema: Arc<Schema>,
+    discovery: Discovery,
+}
+
+impl ApiHandler {
+    pub fn new(
+        table: Arc<Table>,
+        registry: Arc<Registry>,
+        admission: admission::Chain,
+        schema: Arc<Schema>,
+    ) -> Self {
+        let discovery = Discovery::build(&table);
+        Self { table, registry, admission, schema, discovery }
+    }
+
+    /// Never fails: an error is a response with a Status. Warnings collected in the request's context become
+    /// headers of it.
+    pub async fn handle(&self, request: ApiRequest) -> Response {
+        let ctx = request.ctx.clone();
+        let mut response = match self.dispatch(request).await {
+            Ok(response) => response,
+            Err(status) => responses::error(&status),
+        };
+        responses::add_warnings(&mut response, &ctx.take_warnings());
+        response
+    }
+
+    async fn dispatch(&self, request: ApiRequest) -> Result<Response, Status> {
+        if !request.ctx.info.is_resource {
+            return self.discovery.serve(&request);
+        }
+        let scope = Scope::resolve(self, &request)?;
+        if let Some(sub) = scope.subresource() {
+            if !sub.verbs.contains(&scope.verb) {
+                return Err(scope.method_not_allowed());
+            }
+            if let SubresourceHandler::Custom(handler) = &sub.handler {
+                let handler = handler.clone();
+                return handler.serve(SubresourceRequest { def: scope.def, request }).await;
+            }
+        } else {
+            if !scope.def.has_verb(&scope.verb) {
+                return Err(scope.method_not_allowed());
+            }
+            if let Some(handler) = scope.def.handler.clone() {
+                return handler.serve(SubresourceRequest { def: scope.def, request }).await;
+            }
+        }
+        match scope.verb.as_str() {
+            "get" => handlers::get::serve(&scope, &request).await,
+            "list" => handlers::list::serve(&scope, &request).await,
+            "watch" => handlers::watch::serve(&scope, &request).await,
+            "create" => handlers::create::serve(&scope, request).await,
+            "update" => handlers::update::serve(&scope, request).await,
+            "patch" => handlers::patch::serve(&scope, request).await,
+            "delete" => handlers::delete::serve(&scope, request).await,
+            "deletecollection" => handlers::delete_collection::serve(&scope, request).await,
+            _ => Err(scope.method_not_allowed()),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Media types: what the client sent, and what it wants back.
+//!
+//! A media type has an encoding (JSON, YAML) and may ask for another shape of the answer by
+//! `as=...;g=...;v=...`. A combination that is not served is passed over for the next one in Accept.
+
+use common::status::Status;
+use http::HeaderMap;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
+
+/// What can be read and written, in upstream's order.
+pub const SUPPORTED: &[&str] = &["application/json", "application/yaml"];
+
+/// An encoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    Json,
+    Yaml,
+}
+
+impl Encoding {
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Yaml => "application/yaml",
+        }
+    }
+}
+
+/// The shape of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// The object or list itself.
+    Object,
+    /// Only kind, apiVersion and metadata (`PartialObjectMetadata`, or its list).
+    PartialMetadata,
+}
+
+/// What the answer is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Output {
+    pub encoding: Encoding,
+    pub shape: Shape,
+}
+
+impl Output {
+    /// Plain JSON.
+    pub const JSON: Self = Self { encoding: Encoding::Json, shape: Shape::Object };
+}
+
+/// One entry of an Accept header.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MediaRange<'a> {
+    pub media_type: &'a str,
+    pub quality: f32,
+    pub parameters: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> MediaRange<'a> {
+    pub fn parameter(&self, name: &str) -> &'a str {
+        self.parameters.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map_or("", |(_, v)| v)
+    }
+
+    fn encoding(&self) -> Option<Encoding> {
+        match self.media_type {
+            "application/json" | "*/*" | "application/*" => Some(Encoding::Json),
+            "application/yaml" => Some(Encoding::Yaml),
+            _ => None,
+        }
+    }
+}
+
+/// The entries of Accept, best first; equal ones as written.
+pub fn accepted(headers: &HeaderMap) -> Vec<MediaRange<'_>> {
+    let mut ranges: Vec<MediaRange<'_>> = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(media_range)
+        .collect();
+    ranges.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    ranges
+}
+
+fn media_range(text: &str) -> Option<MediaRange<'_>> {
+    let mut parts = text.split(';').map(str::trim);
+    let media_type = parts.next().filter(|t| !t.is_empty())?;
+    let mut range = MediaRange { media_type, quality: 1.0, parameters: Vec::new() };
+    for part in parts {
+        let (key, value) = part.split_once('=').unwrap_or((part, ""));
+        let value = value.trim_matches('"');
+        if key == "q" {
+            range.quality = value.parse().unwrap_or(1.0);
+        } else {
+            range.parameters.push((key, value));
+        }
+    }
+    Some(range)
+}
+
+/// Chooses the output. `shapes` says whether other shapes than the object are served here.
+///
+/// # Errors
+/// 406 when nothing in Accept is served.
+pub fn output(headers: &HeaderMap, shapes: bool) -> Result<Output, Status> {
+    let ranges = accepted(headers);
+    if ranges.is_empty() {
+        return Ok(Output::JSON);
+    }
+    for range in &ranges {
+        let Some(encoding) = range.encoding() else { continue };
+        let shape = match (range.parameter("as"), range.parameter("g"), range.parameter("v")) {
+            ("", _, _) => Shape::Object,
+            ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") if shapes => {
+                Shape::PartialMetadata
+            }
+            _ => continue,
+        };
+        return Ok(Output { encoding, shape });
+    }
+    Err(Status::not_acceptable(SUPPORTED))
+}
+
+/// The encoding of a request's body; JSON when not said.
+///
+/// # Errors
+/// 415 for anything else.
+pub fn input(headers: &HeaderMap) -> Result<Encoding, Status> {
+    match media_type(headers).as_str() {
+        "" | "application/json" | "text/json" => Ok(Encoding::Json),
+        "application/yaml" | "application/x-yaml" => Ok(Encoding::Yaml),
+        _ => Err(Status::unsupported_media_type(SUPPORTED)),
+    }
+}
+
+/// Content-Type without parameters, in lower case; empty when absent.
+pub fn media_type(headers: &HeaderMap) -> String {
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.split(';').next())
+        .unwrap_or("")
+        .trim()
+        .to_ascii_lowercase()
+}
+
+/// The client takes gzip.
+pub fn accepts_gzip(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .any(|v| v.split(';').next().is_some_and(|name| name.trim() == "gzip"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(accept: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, accept.parse().expect("header"));
+        headers
+    }
+
+    #[test]
+    fn the_first_served_type_wins() {
+        let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        assert_eq!(output(&headers(table), true).expect("json"), Output::JSON);
+        let protobuf = "application/vnd.kubernetes.protobuf,application/json";
+        assert_eq!(output(&headers(protobuf), true).expect("json"), Output::JSON);
+        let partial = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+        assert_eq!(output(&headers(partial), true).expect("partial").shape, Shape::PartialMetadata);
+        assert_eq!(output(&headers("application/yaml"), true).expect("yaml").encoding, Encoding::Yaml);
+        assert_eq!(output(&headers("*/*"), true).expect("any"), Output::JSON);
+        let error = output(&headers("text/plain"), true).expect_err("not served");
+        assert_eq!(error.code, 406);
+        let quality = "application/json;q=0.5,application/yaml";
+        assert_eq!(output(&headers(quality), true).expect("yaml").encoding, Encoding::Yaml);
+    }
+}

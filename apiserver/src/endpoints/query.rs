@@ -1,0 +1,363 @@
+//! Query strings and the options of a request that they carry.
+
+use std::borrow::Cow;
+
+use common::fields::FieldSelector;
+use common::labels::Selector;
+use common::status::{FieldErrors, Status};
+
+use crate::cacher::{ListQuery, Selection, VersionMatch, WatchQuery};
+use crate::resources::ResourceDef;
+use crate::storage::Revision;
+
+/// The group under which upstream reports errors of options.
+const META_GROUP: &str = "meta.k8s.io";
+
+/// The name of a manager of fields may not be longer (`FieldManagerMaxLength`).
+const FIELD_MANAGER_BYTES_MAX: usize = 128;
+
+/// A decoded query string.
+pub struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'a> Query<'a> {
+    pub fn parse(text: &'a str) -> Self {
+        Self(
+            text.split('&')
+                .filter(|part| !part.is_empty())
+                .map(|part| {
+                    let (key, value) = part.split_once('=').unwrap_or((part, ""));
+                    (decode(key), decode(value))
+                })
+                .collect(),
+        )
+    }
+
+    /// The first value; empty when absent.
+    pub fn get(&self, key: &str) -> &str {
+        self.0.iter().find(|(k, _)| k == key).map_or("", |(_, v)| v)
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|(k, _)| k == key)
+    }
+
+    pub fn all(&self, key: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_ref())
+    }
+
+    /// `true`, `1` and a bare key are true, as upstream's parameter codec reads them.
+    pub fn flag(&self, key: &str) -> bool {
+        self.has(key) && !matches!(self.get(key).to_ascii_lowercase().as_str(), "false" | "0")
+    }
+
+    fn integer(&self, key: &str) -> Result<Option<i64>, Status> {
+        match self.get(key) {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| {
+                Status::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"))
+            }),
+        }
+    }
+}
+
+fn decode(text: &str) -> Cow<'_, str> {
+    if !text.bytes().any(|b| b == b'%' || b == b'+') {
+        return Cow::Borrowed(text);
+    }
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let byte = match bytes[at] {
+            b'+' => b' ',
+            b'%' => match bytes.get(at + 1..at + 3).and_then(hex_byte) {
+                Some(byte) => {
+                    at += 2;
+                    byte
+                }
+                None => b'%',
+            },
+            other => other,
+        };
+        out.push(byte);
+        at += 1;
+    }
+    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
+}
+
+fn hex_byte(digits: &[u8]) -> Option<u8> {
+    let text = std::str::from_utf8(digits).ok()?;
+    u8::from_str_radix(text, 16).ok()
+}
+
+/// What to do with fields that a kind does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldValidation {
+    Ignore,
+    Warn,
+    Strict,
+}
+
+/// Options of create, update and patch.
+#[derive(Debug, Clone)]
+pub struct WriteOptions {
+    pub dry_run: bool,
+    pub field_validation: FieldValidation,
+    pub field_manager: String,
+}
+
+impl WriteOptions {
+    /// # Errors
+    /// 422 about `kind` (`CreateOptions` ...) for values that do not exist.
+    pub fn parse(query: &Query<'_>, kind: &str) -> Result<Self, Status> {
+        let mut errors = FieldErrors::new();
+        let field_manager = query.get("fieldManager");
+        if field_manager.len() > FIELD_MANAGER_BYTES_MAX {
+            errors.too_long("fieldManager", FIELD_MANAGER_BYTES_MAX);
+        }
+        let values: Vec<&str> = query.all("dryRun").filter(|v| !v.is_empty()).collect();
+        let dry_run = check_dry_run(&values, &mut errors);
+        let field_validation = match query.get("fieldValidation") {
+            "" | "Warn" => FieldValidation::Warn,
+            "Strict" => FieldValidation::Strict,
+            "Ignore" => FieldValidation::Ignore,
+            other => {
+                errors.not_supported("fieldValidation", other, &["", "Ignore", "Strict", "Warn"]);
+                FieldValidation::Warn
+            }
+        };
+        if kind == "PatchOptions" && query.has("force") {
+            errors.forbidden("force", "may not be specified for non-apply patch");
+        }
+        invalid_options(kind, &errors)?;
+        Ok(Self { dry_run, field_validation, field_manager: field_manager.to_owned() })
+    }
+}
+
+/// True when the values ask for a dry run; notes values that do not exist.
+pub fn check_dry_run(values: &[&str], errors: &mut FieldErrors) -> bool {
+    if values.iter().any(|v| *v != "All") {
+        errors.not_supported("dryRun", values, &["All"]);
+    }
+    !values.is_empty()
+}
+
+/// 422 about an options kind when there are errors.
+pub fn invalid_options(kind: &str, errors: &FieldErrors) -> Result<(), Status> {
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid(META_GROUP, kind, "", errors)) }
+}
+
+/// Options of get.
+pub fn get_resource_version(query: &Query<'_>) -> Result<Option<Revision>, Status> {
+    revision(query.get("resourceVersion"))
+}
+
+fn revision(text: &str) -> Result<Option<Revision>, Status> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(|n| Some(Revision(n))).map_err(|_| {
+        let mut errors = FieldErrors::new();
+        errors.invalid(
+            "resourceVersion",
+            text,
+            format!("strconv.ParseUint: parsing \"{text}\": invalid syntax"),
+        );
+        Status::invalid("", "ListOptions", "", &errors)
+    })
+}
+
+/// Options of list, watch and deletecollection.
+#[derive(Debug, Clone)]
+pub struct ListOptions {
+    pub selection: Selection,
+    pub resource_version: Option<Revision>,
+    pub version_match: Option<VersionMatch>,
+    pub limit: usize,
+    pub continue_token: String,
+    pub timeout_seconds: Option<u64>,
+    pub bookmarks: bool,
+    pub send_initial_events: bool,
+}
+
+impl ListOptions {
+    /// Reads and checks. `name` is the name in the path, for a watch of one object.
+    ///
+    /// # Errors
+    /// 422 for combinations that upstream refuses, 400 for selectors that cannot be read.
+    pub fn parse(
+        query: &Query<'_>,
+        def: &ResourceDef,
+        namespace: &str,
+        name: &str,
+        watch: bool,
+    ) -> Result<Self, Status> {
+        let send_initial_events = query.has("sendInitialEvents").then(|| query.flag("sendInitialEvents"));
+        check_versions(query, watch, send_initial_events)?;
+        let labels = Selector::parse(query.get("labelSelector"))
+            .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+        let mut fields = FieldSelector::parse(query.get("fieldSelector"))
+            .map_err(|e| Status::bad_request(e.to_string()))?;
+        for term in &mut fields.terms {
+            term.field = field_name(def, std::mem::take(&mut term.field))?;
+        }
+        if !name.is_empty() {
+            if fields.is_everything() {
+                fields.terms.push(common::fields::FieldTerm {
+                    field: "metadata.name".to_owned(),
+                    value: name.to_owned(),
+                    equal: true,
+                });
+            } else if fields.required("metadata.name") != Some(name) {
+                return Err(Status::bad_request("fieldSelector metadata.name doesn't match requested name"));
+            }
+        }
+        let limit = query.integer("limit")?.unwrap_or(0).max(0);
+        let timeout_seconds = query.integer("timeoutSeconds")?.and_then(|n| u64::try_from(n).ok());
+        Ok(Self {
+            selection: Selection { namespace: namespace.to_owned(), labels, fields },
+            resource_version: revision(query.get("resourceVersion"))?,
+            version_match: match query.get("resourceVersionMatch") {
+                "Exact" => Some(VersionMatch::Exact),
+                "NotOlderThan" => Some(VersionMatch::NotOlderThan),
+                _ => None,
+            },
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            continue_token: query.get("continue").to_owned(),
+            timeout_seconds,
+            bookmarks: query.flag("allowWatchBookmarks"),
+            send_initial_events: send_initial_events.unwrap_or(false),
+        })
+    }
+
+    pub fn into_list(self) -> ListQuery {
+        ListQuery {
+            selection: self.selection,
+            resource_version: self.resource_version,
+            version_match: self.version_match,
+            limit: self.limit,
+            continue_token: self.continue_token,
+        }
+    }
+
+    pub fn into_watch(self) -> WatchQuery {
+        WatchQuery {
+            selection: self.selection,
+            resource_version: self.resource_version,
+            bookmarks: self.bookmarks,
+            send_initial_events: self.send_initial_events,
+        }
+    }
+}
+
+/// `ValidateListOptions` upstream.
+fn check_versions(query: &Query<'_>, watch: bool, send_initial_events: Option<bool>) -> Result<(), Status> {
+    const MATCH: &str = "resourceVersionMatch";
+    let wanted = query.get(MATCH);
+    let continues = !query.get("continue").is_empty();
+    let mut errors = FieldErrors::new();
+    if watch {
+        if send_initial_events.is_some() && wanted != "NotOlderThan" {
+            errors
+                .forbidden(MATCH, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+        }
+        if !wanted.is_empty() {
+            if send_initial_events.is_none() {
+                errors.forbidden(
+                    MATCH,
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                );
+            }
+            if wanted != "NotOlderThan" {
+                errors.not_supported(MATCH, wanted, &["NotOlderThan"]);
+            }
+            if continues {
+                errors.forbidden(MATCH, "resourceVersionMatch is forbidden when continue is provided");
+            }
+        }
+    } else {
+        if !wanted.is_empty() {
+            if query.get("resourceVersion").is_empty() {
+                errors
+                    .forbidden(MATCH, "resourceVersionMatch is forbidden unless resourceVersion is provided");
+            }
+            if continues {
+                errors.forbidden(MATCH, "resourceVersionMatch is forbidden when continue is provided");
+            }
+            if !matches!(wanted, "Exact" | "NotOlderThan") {
+                errors.not_supported(MATCH, wanted, &["Exact", "NotOlderThan", ""]);
+            }
+            if wanted == "Exact" && query.get("resourceVersion") == "0" {
+                errors.forbidden(
+                    MATCH,
+                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+                );
+            }
+        }
+        if send_initial_events.is_some() {
+            errors.forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list");
+        }
+    }
+    invalid_options("ListOptions", &errors)
+}
+
+/// The stored form's name of a selectable field.
+fn field_name(def: &ResourceDef, field: String) -> Result<String, Status> {
+    let known = def.selectable_field_names;
+    match field.as_str() {
+        "metadata.name" => return Ok(field),
+        "metadata.namespace" if def.namespaced || known.is_empty() => return Ok(field),
+        _ => {}
+    }
+    if !def.field_aliases.is_empty() {
+        if let Some((_, stored)) = def.field_aliases.iter().find(|(alias, _)| *alias == field) {
+            return Ok((*stored).to_owned());
+        }
+    } else if known.contains(&field.as_str()) {
+        return Ok(field);
+    }
+    Err(Status::bad_request(if known.is_empty() {
+        format!("\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+    } else {
+        format!("field label not supported: {field}")
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_and_plus_are_decoded() {
+        let query = Query::parse("labelSelector=a%3Db%2Cc+in+%28d%29&watch&limit=5&x=%zz");
+        assert_eq!(query.get("labelSelector"), "a=b,c in (d)");
+        assert!(query.flag("watch"));
+        assert!(!query.flag("follow"));
+        assert_eq!(query.get("x"), "%zz");
+    }
+
+    #[test]
+    fn impossible_versions_are_refused() {
+        let check = |text: &str, watch| {
+            let query = Query::parse(text);
+            let initial = query.has("sendInitialEvents").then(|| query.flag("sendInitialEvents"));
+            check_versions(&query, watch, initial)
+        };
+        assert!(check("resourceVersion=5&resourceVersionMatch=Exact", false).is_ok());
+        let error = check("resourceVersionMatch=Exact", false).expect_err("no version");
+        assert_eq!(error.code, 422);
+        assert_eq!(
+            error.message,
+            "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"
+        );
+        assert!(check("sendInitialEvents=true", true).is_err());
+        assert!(check("sendInitialEvents=true&resourceVersionMatch=NotOlderThan", true).is_ok());
+    }
+
+    #[test]
+    fn write_options_are_checked() {
+        assert!(WriteOptions::parse(&Query::parse("dryRun=All"), "CreateOptions").expect("valid").dry_run);
+        let error = WriteOptions::parse(&Query::parse("dryRun=Some"), "CreateOptions").expect_err("invalid");
+        assert_eq!(error.code, 422);
+    }
+}

@@ -1,0 +1,150 @@
+//! What a request is about, resolved once: the resource's definition, its store, its names.
+
+use std::sync::Arc;
+
+use common::status::Status;
+
+use super::ApiHandler;
+use crate::cacher::ObjectStore;
+use crate::object::Object;
+use crate::request::{ApiRequest, RequestContext};
+use crate::resources::{ResourceDef, Strategy, SubresourceDef, SubresourceHandler};
+
+/// A request on one resource.
+pub(super) struct Scope<'a> {
+    pub server: &'a ApiHandler,
+    pub ctx: Arc<RequestContext>,
+    pub def: Arc<ResourceDef>,
+    pub verb: String,
+    pub namespace: String,
+    pub name: String,
+    subresource: Option<usize>,
+}
+
+impl<'a> Scope<'a> {
+    /// # Errors
+    /// 404 for a path that no resource serves, 405 for a verb without the name it needs.
+    pub(super) fn resolve(server: &'a ApiHandler, request: &ApiRequest) -> Result<Self, Status> {
+        let info = &request.ctx.info;
+        let def = server
+            .table
+            .get(&info.group, &info.version, &info.resource)
+            .ok_or_else(Status::path_not_found)?;
+        let subresource = match info.subresource.as_str() {
+            "" => None,
+            name => Some(
+                def.subresources.iter().position(|s| s.name == name).ok_or_else(Status::path_not_found)?,
+            ),
+        };
+        let scope = Self {
+            server,
+            ctx: request.ctx.clone(),
+            def: def.clone(),
+            verb: info.verb.clone(),
+            namespace: if def.namespaced { info.namespace.clone() } else { String::new() },
+            name: info.name.clone(),
+            subresource,
+        };
+        let of_one = matches!(scope.verb.as_str(), "get" | "update" | "patch" | "delete");
+        if of_one && scope.name.is_empty() {
+            return Err(scope.method_not_allowed());
+        }
+        if !def.namespaced && !info.namespace.is_empty() && info.resource != "namespaces" {
+            return Err(Status::path_not_found());
+        }
+        if def.namespaced && scope.namespace.is_empty() && (of_one || scope.verb == "create") {
+            return Err(if scope.verb == "create" {
+                scope.method_not_allowed()
+            } else {
+                Status::path_not_found()
+            });
+        }
+        Ok(scope)
+    }
+
+    /// The same request, as if for one namespace: the parts of a collection over all of them.
+    pub(super) fn in_namespace(&self, namespace: &str) -> Self {
+        Self {
+            server: self.server,
+            ctx: self.ctx.clone(),
+            def: self.def.clone(),
+            verb: self.verb.clone(),
+            namespace: namespace.to_owned(),
+            name: self.name.clone(),
+            subresource: self.subresource,
+        }
+    }
+
+    pub(super) fn subresource(&self) -> Option<&SubresourceDef> {
+        self.subresource.map(|i| &self.def.subresources[i])
+    }
+
+    /// The rules of this endpoint: the subresource's where there is one.
+    pub(super) fn strategy(&self) -> &dyn Strategy {
+        match self.subresource().map(|s| &s.handler) {
+            Some(SubresourceHandler::Object(strategy)) => strategy.as_ref(),
+            Some(SubresourceHandler::Custom(_)) | None => self.def.strategy.as_ref(),
+        }
+    }
+
+    /// # Errors
+    /// 404 for a kind that is not stored.
+    pub(super) fn store(&self) -> Result<&Arc<dyn ObjectStore>, Status> {
+        self.server.registry.get(&self.def.stored_as).ok_or_else(Status::path_not_found)
+    }
+
+    pub(super) fn to_stored(&self, object: Object) -> Object {
+        match self.def.conversion {
+            Some(conversion) => (conversion.to_stored)(object),
+            None => object,
+        }
+    }
+
+    pub(super) fn from_stored(&self, object: Object) -> Object {
+        match self.def.conversion {
+            Some(conversion) => (conversion.from_stored)(object),
+            None => object,
+        }
+    }
+
+    /// 405: the server does not allow this method on the requested resource.
+    pub(super) fn method_not_allowed(&self) -> Status {
+        let verb = match self.verb.as_str() {
+            "create" => "POST",
+            "update" => "PUT",
+            "patch" => "PATCH",
+            "delete" | "deletecollection" => "DELETE",
+            _ => "GET",
+        };
+        tracing::debug!(resource = %self.def.resource, verb, "method not allowed");
+        Status::failure(
+            405,
+            common::status::reason::METHOD_NOT_ALLOWED,
+            "the server does not allow this method on the requested resource",
+        )
+        .about("", "", "")
+    }
+
+    /// A store's error in the words of this version: the store knows only the stored resource's names.
+    pub(super) fn renamed(&self, mut status: Status) -> Status {
+        let (stored, served) = (&self.def.stored_as, &self.def);
+        if (&stored.group, &stored.resource) == (&served.group, &served.resource) {
+            return status;
+        }
+        let from = common::status::qualified(&stored.group, &stored.resource);
+        let to = common::status::qualified(&served.group, &served.resource);
+        status.message = status.message.replacen(&format!("{from} \""), &format!("{to} \""), 1);
+        if let Some(details) = &mut status.details
+            && details.group == stored.group
+            && details.kind == stored.resource
+        {
+            details.group.clone_from(&served.group);
+            details.kind.clone_from(&served.resource);
+        }
+        status
+    }
+
+    pub(super) fn not_found(&self) -> Status {
+        Status::not_found(&self.def.group, &self.def.resource, &self.name)
+    }
+}

@@ -1,0 +1,350 @@
+//! The way of a write, shared by create, update and patch: from bytes to what is stored.
+//!
+//! Ownership of fields (`managedFields`) is not tracked here yet; its place is after defaulting and before
+//! admission, in [`Writing::updated`] and [`create`], with the manager's name from [`WriteOptions`].
+
+use async_trait::async_trait;
+use common::status::Status;
+use serde_json::Value;
+
+use super::decode::decode;
+use super::handlers::patch::Patch;
+use super::metadata;
+use super::negotiation::Encoding;
+use super::query::{FieldValidation, WriteOptions};
+use super::scope::Scope;
+use super::typed;
+use crate::admission::{Attributes, Operation};
+use crate::cacher::{Decision, Update};
+use crate::object::{Object, metadata_mut, name, namespace, resource_version, str_at};
+use crate::request::RequestContext;
+use crate::resources::schema::TypeId;
+use crate::resources::{GroupResource, Rollback};
+
+/// The words of a lost race.
+pub(super) const CONFLICT: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
+
+/// Reads a body as the requested kind in the requested version.
+///
+/// # Errors
+/// 400 for what cannot be read, is of another kind, has a value of a wrong type or (when strict) an unknown
+/// or duplicate field.
+pub(super) fn read_object(
+    scope: &Scope<'_>,
+    body: &[u8],
+    encoding: Encoding,
+    options: &WriteOptions,
+) -> Result<Object, Status> {
+    let kind = scope.def.kind.as_str();
+    let decoded = decode(body, encoding).map_err(|error| unrecognized(kind, &error))?;
+    let mut object = decoded.tree;
+    let Some(map) = object.as_object_mut() else {
+        return Err(unrecognized(kind, "the body is not an object"));
+    };
+    let api_version = scope.def.api_version();
+    for (key, value) in [("kind", kind), ("apiVersion", api_version.as_str())] {
+        if map.get(key).is_none_or(|v| v.is_null() || v.as_str() == Some("")) {
+            map.insert(key.to_owned(), value.into());
+        }
+    }
+    let said_version = str_at(&object, &["apiVersion"]);
+    if said_version != api_version {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({said_version}) does not match the expected API version ({api_version})"
+        )));
+    }
+    let said_kind = str_at(&object, &["kind"]);
+    if said_kind != kind {
+        let version = &scope.def.version;
+        return Err(Status::bad_request(format!(
+            "{said_kind} in version \"{version}\" cannot be handled as a {kind}: converting ({version}.{said_kind}) to ({version}.{kind}): unknown conversion"
+        )));
+    }
+    let cannot = |why: &str| {
+        Status::bad_request(format!(
+            "{kind} in version \"{}\" cannot be handled as a {kind}: {why}",
+            scope.def.version
+        ))
+    };
+    let unknown = typed::check(&scope.server.schema, type_id(scope)?, &mut object)
+        .map_err(|error| cannot(&error.to_string()))?;
+    let problems = strict_problems(&unknown, &decoded.duplicates);
+    report(&scope.ctx, options.field_validation, problems, cannot)?;
+    Ok(object)
+}
+
+/// `unknown field "spec.foo"`, `duplicate field "spec.foo"`.
+pub(super) fn strict_problems(unknown: &[String], duplicates: &[String]) -> Vec<String> {
+    let unknown = unknown.iter().map(|path| format!("unknown field \"{path}\""));
+    let duplicates = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
+    duplicates.chain(unknown).collect()
+}
+
+/// Warns about, refuses or ignores what strict decoding found.
+pub(super) fn report(
+    ctx: &RequestContext,
+    validation: FieldValidation,
+    problems: Vec<String>,
+    refuse: impl FnOnce(&str) -> Status,
+) -> Result<(), Status> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    match validation {
+        FieldValidation::Ignore => {}
+        FieldValidation::Warn => problems.into_iter().for_each(|problem| ctx.warn(problem)),
+        FieldValidation::Strict => {
+            return Err(refuse(&format!("strict decoding error: {}", problems.join(", "))));
+        }
+    }
+    Ok(())
+}
+
+/// The type of the requested kind.
+pub(super) fn type_id(scope: &Scope<'_>) -> Result<TypeId, Status> {
+    scope
+        .server
+        .schema
+        .id(&scope.def.schema)
+        .ok_or_else(|| Status::internal(format!("no type {} in the schema", scope.def.schema)))
+}
+
+fn unrecognized(kind: &str, error: &str) -> Status {
+    Status::bad_request(format!(
+        "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {error}"
+    ))
+}
+
+/// What admission is told. `object` is filled in by the caller.
+pub(super) fn attributes<'b>(
+    scope: &'b Scope<'_>,
+    operation: Operation,
+    name: &str,
+    object: Option<&'b mut Object>,
+    old: Option<&'b Object>,
+    dry_run: bool,
+) -> Attributes<'b> {
+    Attributes {
+        ctx: &scope.ctx,
+        operation,
+        resource: GroupResource::new(&scope.def.group, &scope.def.resource),
+        version: scope.def.version.clone(),
+        kind: scope.def.kind.clone(),
+        subresource: scope.subresource().map(|s| s.name.clone()).unwrap_or_default(),
+        // A namespace's own requests carry its name as their namespace.
+        namespace: if scope.def.namespaced {
+            scope.namespace.clone()
+        } else {
+            scope.ctx.info.namespace.clone()
+        },
+        name: name.to_owned(),
+        object,
+        old_object: old,
+        dry_run,
+    }
+}
+
+/// A new object (stored version, system fields set, name generated) through admission, strategy and
+/// validation. The guard must be committed once the object is written.
+pub(super) async fn create(
+    scope: &Scope<'_>,
+    object: &mut Object,
+    requested_name: &str,
+    dry_run: bool,
+) -> Result<Option<Box<dyn Rollback>>, Status> {
+    let chain = &scope.server.admission;
+    chain
+        .admit(&mut attributes(scope, Operation::Create, requested_name, Some(object), None, dry_run))
+        .await?;
+    let strategy = scope.strategy();
+    let guard = match strategy.hooks() {
+        Some(hooks) => Some(hooks.begin_write(object, None, dry_run).await?),
+        None => None,
+    };
+    strategy.prepare_for_create(object);
+    let mut errors = strategy.validate(object);
+    errors.extend(metadata::validate(object, &scope.def, strategy));
+    if !errors.is_empty() {
+        return Err(Status::invalid(&scope.def.group, &scope.def.kind, name(object), &errors));
+    }
+    strategy.warnings(object, None).into_iter().for_each(|warning| scope.ctx.warn(warning));
+    let named = name(object).to_owned();
+    chain.validate(&attributes(scope, Operation::Create, &named, Some(object), None, dry_run)).await?;
+    Ok(guard)
+}
+
+/// Where the new state of an update comes from.
+pub(super) enum Source {
+    /// The body, in the requested version.
+    Whole(Object),
+    Patch(Patch),
+}
+
+/// The function of an update's guaranteed update.
+pub(super) struct Writing<'s, 'a> {
+    scope: &'s Scope<'a>,
+    source: Source,
+    options: WriteOptions,
+    guard: Option<Box<dyn Rollback>>,
+    /// The object of the last run, in the stored version.
+    pub written: Option<Object>,
+}
+
+impl<'s, 'a> Writing<'s, 'a> {
+    pub(super) fn new(scope: &'s Scope<'a>, source: Source, options: WriteOptions) -> Self {
+        Self { scope, source, options, guard: None, written: None }
+    }
+
+    /// Call when the write is done.
+    pub(super) fn commit(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            guard.commit();
+        }
+    }
+
+    /// The new state in the stored version, defaulted, not yet admitted.
+    fn updated(&self, current: &Object) -> Result<Object, Status> {
+        let scope = self.scope;
+        let mut object = match &self.source {
+            Source::Whole(object) => object.clone(),
+            Source::Patch(patch) => {
+                patch.apply(scope, scope.from_stored(current.clone()), self.options.field_validation)?
+            }
+        };
+        super::handlers::place(scope, &mut object)?;
+        let mut object = scope.to_stored(object);
+        scope.def.strategy.default(&mut object);
+        Ok(object)
+    }
+
+    async fn create(&mut self) -> Result<Decision, Status> {
+        let scope = self.scope;
+        let Source::Whole(object) = &self.source else { return Err(scope.not_found()) };
+        let mut object = object.clone();
+        super::handlers::place(scope, &mut object)?;
+        let mut object = scope.to_stored(object);
+        scope.def.strategy.default(&mut object);
+        metadata::fill_system_fields(&mut object);
+        metadata_mut(&mut object).remove("resourceVersion");
+        let named = name(&object).to_owned();
+        self.guard = create(scope, &mut object, &named, self.options.dry_run).await?;
+        let ttl_seconds = scope.def.strategy.ttl_seconds(&object);
+        self.written = Some(object.clone());
+        Ok(Decision::Write { object, ttl_seconds })
+    }
+
+    async fn update(&mut self, old: Object) -> Result<Decision, Status> {
+        let scope = self.scope;
+        let dry_run = self.options.dry_run;
+        let mut object = self.updated(&old)?;
+        let chain = &scope.server.admission;
+        chain
+            .admit(&mut attributes(
+                scope,
+                Operation::Update,
+                &scope.name,
+                Some(&mut object),
+                Some(&old),
+                dry_run,
+            ))
+            .await?;
+        self.check_version(&mut object, &old)?;
+        let strategy = scope.strategy();
+        if let Some(hooks) = strategy.hooks() {
+            self.guard = Some(hooks.begin_write(&mut object, Some(&old), dry_run).await?);
+        }
+        metadata::carry_generation(&mut object, &old);
+        strategy.prepare_for_update(&mut object, &old);
+        metadata::carry_system_fields(&mut object, &old);
+        let mut errors = metadata::validate(&object, &scope.def, strategy);
+        errors.extend(metadata::validate_update(&object, &old));
+        errors.extend(strategy.validate_update(&object, &old));
+        if !errors.is_empty() {
+            return Err(Status::invalid(&scope.def.group, &scope.def.kind, name(&object), &errors));
+        }
+        strategy.warnings(&object, Some(&old)).into_iter().for_each(|warning| scope.ctx.warn(warning));
+        chain
+            .validate(&attributes(
+                scope,
+                Operation::Update,
+                &scope.name,
+                Some(&mut object),
+                Some(&old),
+                dry_run,
+            ))
+            .await?;
+        self.written = Some(object.clone());
+        if completes_deletion(scope, &object, &old) {
+            return Ok(Decision::Delete);
+        }
+        let ttl_seconds = scope.def.strategy.ttl_seconds(&object);
+        Ok(Decision::Write { object, ttl_seconds })
+    }
+
+    /// The optimistic lock.
+    fn check_version(&self, object: &mut Object, old: &Object) -> Result<(), Status> {
+        let scope = self.scope;
+        let current = resource_version(old);
+        let said = resource_version(object);
+        if said == current {
+            return Ok(());
+        }
+        if said.is_empty() || said == "0" {
+            if !scope.strategy().allow_unconditional_update() {
+                let mut errors = common::status::FieldErrors::new();
+                errors.invalid("metadata.resourceVersion", 0, "must be specified for an update");
+                return Err(Status::invalid(&scope.def.group, &scope.def.resource, &scope.name, &errors));
+            }
+            let current = Value::from(current);
+            metadata_mut(object).insert("resourceVersion".to_owned(), current);
+            return Ok(());
+        }
+        Err(Status::conflict(&scope.def.group, &scope.def.resource, &scope.name, CONFLICT))
+    }
+}
+
+#[async_trait]
+impl Update for Writing<'_, '_> {
+    async fn apply(&mut self, current: Option<Object>) -> Result<Decision, Status> {
+        // What an earlier run reserved belongs to a state that is no more.
+        self.guard = None;
+        match current {
+            None => self.create().await,
+            Some(old) => self.update(old).await,
+        }
+    }
+}
+
+/// `ShouldDeleteDuringUpdate`: the last thing that held a deleted object is gone.
+fn completes_deletion(scope: &Scope<'_>, object: &Object, old: &Object) -> bool {
+    metadata::is_deleting(old)
+        && metadata::finalizers(object).is_empty()
+        && !scope.def.strategy.holds_deletion(object)
+        && metadata::deletion_grace(old).unwrap_or(0) == 0
+}
+
+/// 400 unless the body's name is that of the path.
+pub(super) fn check_name(scope: &Scope<'_>, object: &Object) -> Result<(), Status> {
+    let said = name(object);
+    if said.is_empty() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            scope.name
+        )));
+    }
+    if said != scope.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({said}) does not match the name on the URL ({})",
+            scope.name
+        )));
+    }
+    let place = namespace(object);
+    if !scope.namespace.is_empty() && !place.is_empty() && place != scope.namespace {
+        return Err(Status::bad_request(format!(
+            "the namespace of the object ({place}) does not match the namespace on the request ({})",
+            scope.namespace
+        )));
+    }
+    Ok(())
+}
