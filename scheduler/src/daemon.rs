@@ -1,0 +1,258 @@
+//! Building and running: everything is made and bound in `build`, so that wrong settings fail at once.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::client::{self, ClientError};
+use common::events::Recorder;
+use common::leaderelection::{Ended, LeaderElection};
+use common::serving::{self, Check, Delegated, Endpoints};
+use common::shutdown::{CancellationToken, Tasks};
+use common::tls::{self, TlsError};
+use prometheus::Registry;
+use tokio::sync::mpsc;
+
+use crate::config::{ConfigError, KubeSchedulerConfiguration};
+use crate::core::{Core, Input, Profiles, Settings};
+use crate::effects::Executor;
+use crate::flags::{self, Flags};
+use crate::framework::{MISSING, Profile, ProfileError};
+use crate::informers;
+use crate::metrics::Metrics;
+
+/// Inputs that wait for the core; watches pause beyond it.
+const INPUTS_MAX: usize = 4096;
+/// Inputs taken before the next pod is tried.
+const INPUTS_PER_TURN: usize = 512;
+/// How long tasks have to end at shutdown.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why the scheduler could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("cannot register metrics")]
+    Metrics(#[from] prometheus::Error),
+    #[error("leaderElection.{field}: {why}")]
+    Election { field: &'static str, why: String },
+    #[error("cannot serve on {address}")]
+    Serve { address: SocketAddr, source: std::io::Error },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Stopped,
+    LostLease,
+    Failed,
+}
+
+pub struct Daemon {
+    client: kube::Client,
+    election: Option<LeaderElection>,
+    core: Core,
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
+    host: String,
+}
+
+/// Reads the configuration, makes the client and binds the port.
+///
+/// # Errors
+/// Whatever keeps the scheduler from starting.
+pub async fn build(flags: &Flags, stop: CancellationToken) -> Result<Daemon, StartError> {
+    let config = match &flags.config {
+        Some(path) => KubeSchedulerConfiguration::load(path)?,
+        None => KubeSchedulerConfiguration::defaulted(),
+    };
+    let mut profiles = std::collections::HashMap::new();
+    for profile in &config.profiles {
+        profiles.insert(profile.scheduler_name.clone(), Profile::new(profile)?);
+    }
+    let missing: Vec<&str> = MISSING.iter().map(|m| m.name).collect();
+    tracing::info!(plugins = missing.join(", "), "upstream's plugins that this scheduler does not have");
+    let registry = Registry::new();
+    let metrics = Arc::new(Metrics::register(&registry)?);
+    let kubeconfig = if flags.config.is_some() && !config.client_connection.kubeconfig.is_empty() {
+        Some(config.client_connection.kubeconfig.clone().into())
+    } else {
+        flags.kubeconfig.clone()
+    };
+    let client = client::load(kubeconfig.as_deref(), "kube-scheduler").await?;
+    let tasks = Tasks::new(stop);
+    serve(flags, &client, registry, &tasks).await?;
+    let host = hostname();
+    let settings = Settings {
+        percentage_of_nodes_to_score: config.percentage_of_nodes_to_score.unwrap_or(0),
+        initial_backoff: Duration::from_secs(config.pod_initial_backoff_seconds().unsigned_abs()),
+        max_backoff: Duration::from_secs(config.pod_max_backoff_seconds().unsigned_abs()),
+    };
+    let core = Core::new(Profiles(profiles), settings, metrics.clone(), rand::random());
+    Ok(Daemon { client, election: election(flags, &config, &host)?, core, metrics, tasks, host })
+}
+
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_lowercase() }
+}
+
+/// None when leader election is off.
+fn election(
+    flags: &Flags,
+    config: &KubeSchedulerConfiguration,
+    host: &str,
+) -> Result<Option<LeaderElection>, StartError> {
+    let le = &config.leader_election;
+    let from_file = flags.config.is_some();
+    let enabled = if from_file { le.leader_elect.unwrap_or(flags.leader_elect) } else { flags.leader_elect };
+    if !enabled {
+        return Ok(None);
+    }
+    let read = |field: &'static str, text: &str, flag: Duration| {
+        if !from_file {
+            return Ok(flag);
+        }
+        flags::duration(text).map_err(|why| StartError::Election { field, why })
+    };
+    let identity = format!("{host}_{:032x}", rand::random::<u128>());
+    let (namespace, name) = if from_file {
+        (le.resource_namespace.as_str(), le.resource_name.as_str())
+    } else {
+        (flags.leader_elect_resource_namespace.as_str(), flags.leader_elect_resource_name.as_str())
+    };
+    let mut out = LeaderElection::new(namespace, name, identity);
+    out.lease_duration = read("leaseDuration", &le.lease_duration, flags.leader_elect_lease_duration)?;
+    out.renew_deadline = read("renewDeadline", &le.renew_deadline, flags.leader_elect_renew_deadline)?;
+    out.retry_period = read("retryPeriod", &le.retry_period, flags.leader_elect_retry_period)?;
+    let fail = |field, why: &str| Err(StartError::Election { field, why: why.into() });
+    if out.lease_duration <= out.renew_deadline {
+        return fail("leaseDuration", "must be greater than renewDeadline");
+    }
+    if out.renew_deadline <= out.retry_period.mul_f64(1.2) {
+        return fail("renewDeadline", "must be greater than retryPeriod*1.2");
+    }
+    Ok(Some(out))
+}
+
+async fn serve(
+    flags: &Flags,
+    client: &kube::Client,
+    registry: Registry,
+    tasks: &Tasks,
+) -> Result<(), StartError> {
+    if flags.secure_port == 0 {
+        return Ok(());
+    }
+    let (cert, key) = match (&flags.tls_cert_file, &flags.tls_private_key_file) {
+        (Some(cert), Some(key)) => (cert.clone(), key.clone()),
+        _ => {
+            let dir = match &flags.cert_dir {
+                Some(dir) => dir.clone(),
+                None => std::env::temp_dir().join(format!("kube-scheduler-{}", std::process::id())),
+            };
+            tls::self_signed(&dir, "kube-scheduler", &["localhost".into(), "127.0.0.1".into()])?
+        }
+    };
+    let config = tls::server_config(&cert, &key, &[b"h2", b"http/1.1"])?;
+    let address = SocketAddr::new(flags.bind_address, flags.secure_port);
+    let endpoints = Endpoints {
+        metrics: registry,
+        checks: vec![Check::new("shutdown", {
+            let stop = tasks.stop_token();
+            move || if stop.is_cancelled() { Err("shutting down".into()) } else { Ok(()) }
+        })],
+        configz: None,
+        delegated: Some(Delegated::new(client.clone())),
+    };
+    serving::serve("secure-serving", address, Some(config), endpoints, tasks)
+        .await
+        .map_err(|source| StartError::Serve { address, source })?;
+    Ok(())
+}
+
+impl Daemon {
+    /// Waits for the lease (unless election is off), schedules until told to stop.
+    pub async fn run(self) -> Exit {
+        let Self { client, election, core, metrics, tasks, host } = self;
+        let stop = tasks.stop_token();
+        let started = AtomicBool::new(false);
+        let lead = {
+            let (client, tasks) = (client.clone(), tasks.clone());
+            let started = &started;
+            move || async move {
+                started.store(true, Ordering::Relaxed);
+                let recorder = Recorder::start(client.clone(), "default-scheduler", &host, &tasks);
+                let (sender, receiver) = mpsc::channel(INPUTS_MAX);
+                informers::start(&client, &sender, &tasks);
+                let executor = Executor::new(client, recorder, sender, tasks.clone());
+                let stop = tasks.stop_token();
+                tasks.spawn_essential("scheduler", schedule(core, executor, receiver, metrics, stop));
+            }
+        };
+        let lost = match election {
+            None => {
+                lead().await;
+                stop.cancelled().await;
+                false
+            }
+            Some(election) => election.run(client, stop.clone(), lead).await == Ended::Lost,
+        };
+        if lost {
+            // Another may already be scheduling: nothing more is written, not even what is under way.
+            return Exit::LostLease;
+        }
+        tasks.join(PATIENCE).await;
+        if tasks.failed() { Exit::Failed } else { Exit::Stopped }
+    }
+}
+
+/// The loop: take in what happened, try the next pod, or wait.
+async fn schedule(
+    mut core: Core,
+    executor: Executor,
+    mut inputs: mpsc::Receiver<Input>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
+    loop {
+        for _ in 0..INPUTS_PER_TURN {
+            let Ok(input) = inputs.try_recv() else { break };
+            for effect in core.take(input, Instant::now()) {
+                executor.carry_out(effect);
+            }
+        }
+        if stop.is_cancelled() {
+            return;
+        }
+        if let Some(effects) = core.schedule_one(Instant::now()) {
+            for effect in effects {
+                executor.carry_out(effect);
+            }
+            // Binding tasks and watches get their turn between two pods.
+            tokio::task::yield_now().await;
+            continue;
+        }
+        metrics.pending(core.pending());
+        let deadline = core.next_deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(30));
+        tokio::select! {
+            input = inputs.recv() => {
+                let Some(input) = input else { return };
+                for effect in core.take(input, Instant::now()) {
+                    executor.carry_out(effect);
+                }
+            }
+            () = tokio::time::sleep_until(deadline.into()) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Watches, turned into inputs. One task per resource; a full channel slows the watch down.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
+use kube::api::Api;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use tokio::sync::mpsc;
+
+use crate::core::{Input, Watched};
+use crate::model::view::{DisruptionBudgetView, NamespaceView, NodeView, PodView};
+use crate::model::{Node, PodInfo, label_pairs};
+use common::shutdown::Tasks;
+
+/// Starts all watches; they end with the tasks.
+pub fn start(client: &Client, inputs: &mpsc::Sender<Input>, tasks: &Tasks) {
+    // Finished pods take no room; the server need not send them.
+    let unfinished = watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
+    spawn(
+        tasks,
+        "pods",
+        Api::<PodView>::all(client.clone()),
+        unfinished,
+        inputs,
+        uid,
+        |pod| PodInfo::new(pod),
+        Input::Pod,
+    );
+    let all = watcher::Config::default;
+    spawn(
+        tasks,
+        "nodes",
+        Api::<NodeView>::all(client.clone()),
+        all(),
+        inputs,
+        name,
+        |node| Node::new(node),
+        Input::Node,
+    );
+    spawn(
+        tasks,
+        "namespaces",
+        Api::<NamespaceView>::all(client.clone()),
+        all(),
+        inputs,
+        name,
+        |ns| (ns.metadata.name.unwrap_or_default(), label_pairs(ns.metadata.labels)),
+        Input::Namespace,
+    );
+    spawn(
+        tasks,
+        "poddisruptionbudgets",
+        Api::<DisruptionBudgetView>::all(client.clone()),
+        all(),
+        inputs,
+        uid,
+        Arc::new,
+        Input::Budget,
+    );
+}
+
+fn uid(meta: &ObjectMeta) -> String {
+    meta.uid.clone().unwrap_or_default()
+}
+
+fn name(meta: &ObjectMeta) -> String {
+    meta.name.clone().unwrap_or_default()
+}
+
+fn spawn<K, T>(
+    tasks: &Tasks,
+    what: &'static str,
+    api: Api<K>,
+    config: watcher::Config,
+    inputs: &mpsc::Sender<Input>,
+    key: fn(&ObjectMeta) -> String,
+    convert: impl Fn(K) -> T + Send + 'static,
+    wrap: fn(Watched<T>) -> Input,
+) where
+    K: kube::Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + serde::de::DeserializeOwned
+        + 'static,
+    T: Send + 'static,
+{
+    let (inputs, stop) = (inputs.clone(), tasks.stop_token());
+    tasks.spawn_essential(format!("watch-{what}"), async move {
+        let stream = watcher(api, config).default_backoff();
+        let mut stream = std::pin::pin!(stream);
+        loop {
+            let event = tokio::select! {
+                event = stream.next() => event,
+                () = stop.cancelled() => return,
+            };
+            let watched = match event {
+                Some(Ok(Event::Init)) => Watched::Restarted,
+                Some(Ok(Event::InitApply(object))) => Watched::Listed(convert(object)),
+                Some(Ok(Event::InitDone)) => Watched::ListDone,
+                Some(Ok(Event::Apply(object))) => Watched::Applied(convert(object)),
+                Some(Ok(Event::Delete(object))) => Watched::Deleted(key(object.meta())),
+                Some(Err(error)) => {
+                    tracing::warn!(resource = what, %error, "watch failed; trying again");
+                    continue;
+                }
+                None => return,
+            };
+            if inputs.send(wrap(watched)).await.is_err() {
+                return;
+            }
+        }
+    });
+}
