@@ -7,6 +7,7 @@
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod embedded;
+pub mod etcd;
 pub(crate) mod hub;
 pub mod memory;
 
