@@ -18,6 +18,8 @@ mod partial;
 pub mod query;
 pub mod responses;
 mod scope;
+#[cfg(test)]
+mod tests;
 pub mod typed;
 mod write;
 

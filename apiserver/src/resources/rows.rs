@@ -63,6 +63,7 @@ pub struct StoredResource {
     pub storage_prefix: &'static str,
     /// Selectable fields beside metadata.name and metadata.namespace, read from the stored form.
     pub selectable_fields: fn(&crate::object::Object) -> Vec<(&'static str, String)>,
+    pub selectable_field_names: &'static [&'static str],
 }
 
 /// Every row, in discovery order.
@@ -80,6 +81,7 @@ pub fn stored() -> impl Iterator<Item = StoredResource> {
             namespaced: row.namespaced,
             storage_prefix,
             selectable_fields: row.fields.read,
+            selectable_field_names: row.fields.names,
         }),
         Storage::As { .. } | Storage::None => None,
     })
@@ -260,3 +262,6 @@ const ROWS: &[Row] = &[
     cluster("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", "runtimeclass"),
     namespaced("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "endpointslice"),
 ];
+
+#[cfg(test)]
+mod tests;
