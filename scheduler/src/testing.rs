@@ -75,9 +75,6 @@ impl NodeBuilder {
     pub(crate) fn cpu(self, amount: &str) -> Self {
         self.set("/status/allocatable/cpu", json!(amount))
     }
-    pub(crate) fn memory(self, amount: &str) -> Self {
-        self.set("/status/allocatable/memory", json!(amount))
-    }
     pub(crate) fn pods(self, amount: &str) -> Self {
         self.set("/status/allocatable/pods", json!(amount))
     }

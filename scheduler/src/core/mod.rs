@@ -9,6 +9,8 @@ mod cycle;
 mod inputs;
 mod preemption;
 mod relist;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

@@ -83,6 +83,18 @@ pub const PLUGINS: &[PluginDef] = &[
         points: &[PreFilter, Filter, PreScore, Score],
         build: plugins::node_resources::build_fit,
     },
+    PluginDef {
+        name: "PodTopologySpread",
+        weight: 2,
+        points: &[PreFilter, Filter, PreScore, Score],
+        build: plugins::pod_topology_spread::build,
+    },
+    PluginDef {
+        name: "InterPodAffinity",
+        weight: 2,
+        points: &[PreFilter, Filter, PreScore, Score],
+        build: plugins::inter_pod_affinity::build,
+    },
     PluginDef { name: "DefaultPreemption", weight: 0, points: &[PostFilter], build: plugins::nothing },
     PluginDef {
         name: "NodeResourcesBalancedAllocation",

@@ -323,3 +323,62 @@ impl Queue {
         Some(entry)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::pod;
+
+    struct Open;
+    impl Judge for Open {
+        fn gate(&self, _: &PodInfo) -> Option<&'static str> {
+            None
+        }
+        fn hint(&self, rejectors: &BTreeSet<&'static str>, _: &PodInfo, _: &Change<'_>) -> Hint {
+            Hint::queue_if(rejectors.contains("Willing"))
+        }
+    }
+
+    fn queue() -> Queue {
+        Queue::new(Duration::from_secs(1), Duration::from_secs(10))
+    }
+
+    #[test]
+    fn errors_back_off_from_one_to_ten_seconds() {
+        let (mut queue, mut now) = (queue(), Instant::now());
+        queue.add(pod("p").build(), &Open, now);
+        for seconds in [1, 2, 4, 8, 10, 10] {
+            let queued = queue.pop(now).expect("ready");
+            queue.fail(queued, Failure::Error, &Open, now);
+            now += Duration::from_secs(seconds) - Duration::from_millis(1);
+            queue.flush(&Open, now);
+            assert!(queue.pop(now).is_none(), "before {seconds} s");
+            now += Duration::from_millis(1);
+            queue.flush(&Open, now);
+        }
+    }
+
+    #[test]
+    fn an_idle_scheduler_takes_unschedulable_pods_out_of_backoff() {
+        let (mut queue, now) = (queue(), Instant::now());
+        queue.add(pod("p").build(), &Open, now);
+        let queued = queue.pop(now).expect("ready");
+        queue.fail(queued, Failure::Unschedulable(BTreeSet::from(["Willing"])), &Open, now);
+        assert!(queue.pop(now).is_none(), "nothing changed");
+        queue.on_change(&Change::AssignedPodDelete(&pod("x").build()), &Open, now, |_| true);
+        assert_eq!(queue.pending().backoff, 1);
+        assert_eq!(queue.pop(now).map(|q| q.attempts), Some(2));
+    }
+
+    #[test]
+    fn a_changed_priority_reorders() {
+        let (mut queue, now) = (queue(), Instant::now());
+        queue.add(pod("a").priority(2).build(), &Open, now);
+        queue.add(pod("b").priority(1).build(), &Open, now);
+        let old = pod("b").priority(1).build();
+        queue.update(Some(&old), pod("b").priority(3).build(), &Open, now);
+        assert_eq!(queue.pop(now).map(|q| q.pod.name.clone()), Some("b".into()));
+        assert_eq!(queue.pop(now).map(|q| q.pod.name.clone()), Some("a".into()));
+        assert!(queue.pop(now).is_none());
+    }
+}
