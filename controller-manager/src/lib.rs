@@ -1,3 +1,17 @@
-//! kube-controller-manager.
+//! kube-controller-manager: brings what is towards what should be, one object at a time.
+//!
+//! `main` reads flags and hands a [`config::Config`] to [`daemon::build`]; the [`daemon`] waits for the
+//! leader's lease and starts the controllers of the [`registry`], each of which is one folder and one row.
+
+pub mod config;
 pub mod controller;
+pub mod daemon;
+pub mod deployment;
+pub mod flags;
+pub mod identity;
+pub mod metrics;
+pub mod registry;
+pub mod replicaset;
+pub mod rootca;
+pub mod serviceaccount;
 pub mod views;

@@ -140,7 +140,11 @@ impl<K: View> Informer<K> {
 
     async fn run(self, client: Client, stop: CancellationToken) {
         let kind = K::plural(&()).into_owned();
-        let stream = watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff();
+        let mut config = watcher::Config::default();
+        if let Some(fields) = K::FIELDS {
+            config = config.fields(fields);
+        }
+        let stream = watcher(Api::<K>::all(client), config).default_backoff();
         tokio::pin!(stream);
         let mut listed: BTreeSet<Key> = BTreeSet::new();
         let mut failing = false;
@@ -202,7 +206,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-type Starter = Box<dyn FnOnce(Client, &Tasks) + Send>;
+type Starter = Box<dyn FnOnce(Client, &Tasks) + Send + Sync>;
 type Waiter = Box<
     dyn Fn(CancellationToken) -> std::pin::Pin<Box<dyn std::future::Future<Output = bool> + Send>>
         + Send
@@ -212,7 +216,7 @@ type Waiter = Box<
 /// The daemon's informers, one per kind that a controller asked for.
 #[derive(Default)]
 pub struct Informers {
-    by_type: HashMap<TypeId, Box<dyn Any + Send>>,
+    by_type: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
     starters: Vec<Starter>,
     waiters: Vec<Waiter>,
 }

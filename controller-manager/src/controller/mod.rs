@@ -13,6 +13,7 @@ mod error;
 mod expectations;
 mod informer;
 mod key;
+mod owner;
 mod queue;
 mod rest;
 mod store;
@@ -22,6 +23,7 @@ pub use error::{Error, is_already_exists, is_conflict, is_namespace_terminating,
 pub use expectations::{EXPECTATIONS_TIMEOUT, Expectations};
 pub use informer::{Change, Informer, Informers};
 pub use key::Key;
+pub use owner::{Claim, adopt, claim, controller_reference, reference, release};
 pub use queue::{Queue, QueueMetrics};
 pub use rest::{Propagation, Rest};
 pub use store::{Store, View};

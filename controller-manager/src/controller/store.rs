@@ -12,6 +12,9 @@ use super::Key;
 pub trait View:
     kube::Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug + Send + Sync + 'static
 {
+    /// A field selector for the watch, when only some objects of the kind are ever read.
+    const FIELDS: Option<&'static str> = None;
+
     /// Values to look objects up by; the first part says what it is (`uid:`, `node:`).
     fn index(&self) -> Vec<String> {
         self.controller_uid().map(|uid| vec![format!("owner:{uid}")]).unwrap_or_default()

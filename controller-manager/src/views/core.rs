@@ -289,7 +289,7 @@ pub struct ServiceAccount {
 view!(ServiceAccount, "", "v1", "ServiceAccount", "serviceaccounts", NamespaceResourceScope);
 impl View for ServiceAccount {}
 
-/// Only the root certificate's key is kept; other data is skipped while parsing.
+/// Watched only under the name of the published root certificate.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct ConfigMap {
@@ -300,7 +300,9 @@ pub struct ConfigMap {
 }
 
 view!(ConfigMap, "", "v1", "ConfigMap", "configmaps", NamespaceResourceScope);
-impl View for ConfigMap {}
+impl View for ConfigMap {
+    const FIELDS: Option<&'static str> = Some("metadata.name=kube-root-ca.crt");
+}
 
 /// A secret's metadata; its data is never kept.
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -1,0 +1,116 @@
+//! The controllers, one row each: adding one is a folder and a row.
+
+use crate::daemon::Context;
+use crate::{deployment, replicaset, rootca, serviceaccount};
+
+/// One controller.
+pub struct Row {
+    /// As in `--controllers`.
+    pub name: &'static str,
+    /// Its former name, still accepted.
+    pub alias: &'static str,
+    /// In `kube-system`; upstream's default roles are bound to it.
+    pub service_account: &'static str,
+    pub start: fn(&mut Context),
+}
+
+const fn row(
+    name: &'static str,
+    alias: &'static str,
+    service_account: &'static str,
+    start: fn(&mut Context),
+) -> Row {
+    Row { name, alias, service_account, start }
+}
+
+/// In the order in which they start.
+pub const CONTROLLERS: &[Row] = &[
+    row("serviceaccount-controller", "serviceaccount", "service-account-controller", serviceaccount::start),
+    row(
+        "root-ca-certificate-publisher-controller",
+        "root-ca-cert-publisher",
+        "root-ca-cert-publisher",
+        rootca::start,
+    ),
+    row("deployment-controller", "deployment", "deployment-controller", deployment::start),
+    row("replicaset-controller", "replicaset", "replicaset-controller", replicaset::start),
+];
+
+/// Controllers of upstream that this daemon does not have yet; naming one is not an error.
+const UPSTREAM_ONLY: &[&str] = &[
+    "bootstrap-signer-controller",
+    "token-cleaner-controller",
+    "clusterrole-aggregation-controller",
+    "cronjob-controller",
+    "daemonset-controller",
+    "device-taint-eviction-controller",
+    "disruption-controller",
+    "endpointslice-mirroring-controller",
+    "ephemeral-volume-controller",
+    "horizontal-pod-autoscaler-controller",
+    "job-controller",
+    "persistentvolume-attach-detach-controller",
+    "persistentvolume-binder-controller",
+    "persistentvolume-expander-controller",
+    "persistentvolume-protection-controller",
+    "persistentvolumeclaim-protection-controller",
+    "replicationcontroller-controller",
+    "resourceclaim-controller",
+    "resourcequota-controller",
+    "service-cidr-controller",
+    "serviceaccount-token-controller",
+    "statefulset-controller",
+    "ttl-after-finished-controller",
+    "ttl-controller",
+    "validatingadmissionpolicy-status-controller",
+    "bootstrapsigner",
+    "tokencleaner",
+];
+
+/// Whether `--controllers` asks for a controller: the first mention decides, then `*`.
+pub fn is_enabled(row: &Row, wanted: &[String]) -> bool {
+    let mut star = false;
+    for item in wanted {
+        if item == row.name || item == row.alias {
+            return true;
+        }
+        if let Some(off) = item.strip_prefix('-')
+            && (off == row.name || off == row.alias)
+        {
+            return false;
+        }
+        star |= item == "*";
+    }
+    star
+}
+
+/// The first name in `--controllers` that means nothing.
+pub fn unknown(wanted: &[String]) -> Option<&str> {
+    wanted.iter().map(String::as_str).find(|item| {
+        let name = item.strip_prefix('-').unwrap_or(item);
+        name != "*"
+            && !UPSTREAM_ONLY.contains(&name)
+            && !CONTROLLERS.iter().any(|r| r.name == name || r.alias == name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_selectable() {
+        let names: BTreeSet<_> = CONTROLLERS.iter().map(|r| r.name).collect();
+        assert_eq!(names.len(), CONTROLLERS.len());
+        let list = |items: &[&str]| items.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        let gc = CONTROLLERS.iter().find(|r| r.alias == "garbagecollector").expect("row");
+        assert!(is_enabled(gc, &list(&["*"])));
+        assert!(!is_enabled(gc, &list(&["*", "-garbagecollector"])));
+        assert!(is_enabled(gc, &list(&["garbage-collector-controller"])));
+        assert!(!is_enabled(gc, &list(&["deployment"])));
+        assert_eq!(unknown(&list(&["*", "-nonsense"])), Some("-nonsense"));
+        assert_eq!(unknown(&list(&["*", "job-controller"])), None);
+    }
+}
