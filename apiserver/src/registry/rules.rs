@@ -60,6 +60,10 @@ pub struct Rules {
     pub create_on_update: bool,
     pub unconditional_update: bool,
     pub orphans: bool,
+    /// Something beside finalizers and grace keeps a deleted object (a namespace's `spec.finalizers`).
+    pub holds_deletion: fn(&Object) -> bool,
+    /// What else changes when deletion begins (a namespace's phase).
+    pub begin_deletion: fn(&mut Object),
 }
 
 impl Rules {
@@ -82,6 +86,8 @@ impl Rules {
         create_on_update: false,
         unconditional_update: true,
         orphans: false,
+        holds_deletion: |_| false,
+        begin_deletion: |_| {},
     };
 
     /// A kind with the usual spec/status split and generation.
@@ -169,6 +175,14 @@ impl Strategy for KindStrategy {
 
     fn orphans_by_default(&self) -> bool {
         self.rules.orphans
+    }
+
+    fn holds_deletion(&self, object: &Object) -> bool {
+        (self.rules.holds_deletion)(object)
+    }
+
+    fn begin_deletion(&self, object: &mut Object) {
+        (self.rules.begin_deletion)(object);
     }
 
     fn ttl_seconds(&self, object: &Object) -> Option<u64> {
