@@ -7,7 +7,10 @@
 pub mod admission;
 pub mod authentication;
 pub mod authorization;
+pub mod bootstrap;
 pub mod cacher;
+pub mod config;
+pub mod daemon;
 pub mod endpoints;
 pub mod filters;
 pub mod flags;

@@ -4,6 +4,7 @@
 //! bindings of its user and groups by hash and compares strings, nothing is decoded. Answers to
 //! `plugin/pkg/auth/authorizer/rbac` and `pkg/registry/rbac/validation` upstream, wording included.
 
+pub mod covers;
 mod policy;
 mod rules;
 
