@@ -92,14 +92,12 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
     let flags = &config.flags;
 
     let client_ca = load_ca("client-ca-file", flags.client_ca_file.as_ref())?;
-    let proxy_ca =
-        load_ca("requestheader-client-ca-file", flags.requestheader_client_ca_file.as_ref())?;
+    let proxy_ca = load_ca("requestheader-client-ca-file", flags.requestheader_client_ca_file.as_ref())?;
     let tls = Arc::new(load_tls(&config, [&client_ca, &proxy_ca])?);
     let signer = load_signer(&config)?;
     let verifier = load_verifier(&config, signer.as_ref())?;
-    let documents = verifier
-        .as_ref()
-        .and_then(|v| OpenIdDocuments::new(&config.issuer, &config.jwks_uri, v.keys()));
+    let documents =
+        verifier.as_ref().and_then(|v| OpenIdDocuments::new(&config.issuer, &config.jwks_uri, v.keys()));
     let file = flags.token_auth_file.as_deref().map(TokenFile::load).transpose()?;
     let bound = Listener::bind(config.bind, tls, config.limits).await;
     let listener = bound.map_err(|source| BuildError::Bind { address: config.bind, source })?;
@@ -144,16 +142,12 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
 
     let labelled = Arc::clone(&table);
     let metrics = Arc::new(Metrics::new(prometheus::Registry::new(), move |info| {
-        labelled.get(&info.group, &info.version, &info.resource).is_some_and(|def| {
-            info.subresource.is_empty() || def.subresource(&info.subresource).is_some()
-        })
+        labelled
+            .get(&info.group, &info.version, &info.resource)
+            .is_some_and(|def| info.subresource.is_empty() || def.subresource(&info.subresource).is_some())
     })?);
-    let api: Arc<dyn Handler> = Arc::new(Api(ApiHandler::new(
-        table,
-        Arc::clone(&registry),
-        admission,
-        Arc::new(Schema::builtin()),
-    )));
+    let api: Arc<dyn Handler> =
+        Arc::new(Api(ApiHandler::new(table, Arc::clone(&registry), admission, Arc::new(Schema::builtin()))));
 
     let progress = bootstrap::Progress::default();
     let health = {
@@ -185,11 +179,7 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
             anonymous: flags.anonymous_auth,
         },
         authorizer,
-        in_flight: InFlight::new(
-            flags.max_requests_inflight,
-            flags.max_mutating_requests_inflight,
-            &metrics,
-        ),
+        in_flight: InFlight::new(flags.max_requests_inflight, flags.max_mutating_requests_inflight, &metrics),
         request_timeout: flags.request_timeout,
         metrics: Arc::clone(&metrics),
         handler,
@@ -343,15 +333,10 @@ fn load_tls(config: &Config, cas: [&Option<Arc<CaBundle>>; 2]) -> Result<Tls, Tl
     let (certificate, key) = match &config.tls_files {
         Some(files) => files.clone(),
         None => {
-            let mut hosts: Vec<String> = [
-                "localhost",
-                "127.0.0.1",
-                "kubernetes",
-                "kubernetes.default",
-                "kubernetes.default.svc",
-            ]
-            .map(str::to_owned)
-            .to_vec();
+            let mut hosts: Vec<String> =
+                ["localhost", "127.0.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+                    .map(str::to_owned)
+                    .to_vec();
             hosts.push(config.advertise_address.to_string());
             hosts.extend(config.service_ip().map(|ip| ip.to_string()));
             common::tls::self_signed(&config.flags.cert_dir, SELF_SIGNED_NAME, &hosts)?
@@ -443,10 +428,7 @@ fn kubelet_client(config: &Config) -> KubeletClientConfig {
     let flags = &config.flags;
     KubeletClientConfig {
         address_types: flags.kubelet_preferred_address_types.clone(),
-        client_certificate: flags
-            .kubelet_client_certificate
-            .clone()
-            .zip(flags.kubelet_client_key.clone()),
+        client_certificate: flags.kubelet_client_certificate.clone().zip(flags.kubelet_client_key.clone()),
         certificate_authority: flags.kubelet_certificate_authority.clone(),
     }
 }
@@ -466,14 +448,14 @@ fn bootstrap_config(
         group_headers: flags.requestheader_group_headers.clone(),
         extra_prefixes: flags.requestheader_extra_headers_prefix.clone(),
     });
-    let service = config
-        .service_ip()
-        .filter(|_| flags.endpoint_reconciler_type == "lease")
-        .map(|service_ip| ServiceConfig {
-            service_ip,
-            advertise_address: config.advertise_address,
-            port,
-            prefix: flags.etcd_prefix.trim_end_matches('/').to_owned(),
+    let service =
+        config.service_ip().filter(|_| flags.endpoint_reconciler_type == "lease").map(|service_ip| {
+            ServiceConfig {
+                service_ip,
+                advertise_address: config.advertise_address,
+                port,
+                prefix: flags.etcd_prefix.trim_end_matches('/').to_owned(),
+            }
         });
     BootstrapConfig {
         authentication: bootstrap::AuthenticationConfig { client_ca, request_header },

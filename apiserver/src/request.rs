@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use futures::future::BoxFuture;
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Collected};
 use parking_lot::Mutex;
 
 use common::status::Status;
@@ -126,7 +127,9 @@ impl ApiRequest {
     /// 413 past [`BODY_BYTES_MAX`], 400 when the peer breaks off.
     pub async fn collect_body(body: Body) -> Result<Bytes, Status> {
         let limited = http_body_util::Limited::new(body, BODY_BYTES_MAX);
-        match limited.collect().await {
+        // Named as a type, so that what awaits this is Send for the compiler too.
+        let collecting: BoxFuture<'static, Result<Collected<Bytes>, BoxError>> = Box::pin(limited.collect());
+        match collecting.await {
             Ok(collected) => Ok(collected.to_bytes()),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
                 Err(Status::entity_too_large(BODY_BYTES_MAX))

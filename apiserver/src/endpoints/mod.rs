@@ -89,9 +89,9 @@ impl ApiHandler {
             }
         }
         match scope.verb.as_str() {
-            "get" => handlers::get::serve(&scope, &request).await,
-            "list" => handlers::list::serve(&scope, &request).await,
-            "watch" => handlers::watch::serve(&scope, &request).await,
+            "get" => handlers::get::serve(&scope, &request.parts).await,
+            "list" => handlers::list::serve(&scope, &request.parts).await,
+            "watch" => handlers::watch::serve(&scope, &request.parts).await,
             "create" => handlers::create::serve(&scope, request).await,
             "update" => handlers::update::serve(&scope, request).await,
             "patch" => handlers::patch::serve(&scope, request).await,

@@ -12,10 +12,13 @@ use super::super::responses::{self, ListBody};
 use super::super::scope::Scope;
 use super::shaped;
 use crate::cacher::{CachedObject, ListPage};
-use crate::request::{ApiRequest, Response};
+use crate::request::Response;
 
-pub(in super::super) async fn serve(scope: &Scope<'_>, request: &ApiRequest) -> Result<Response, Status> {
-    let output = negotiation::output(&request.parts.headers, true)?;
+pub(in super::super) async fn serve(
+    scope: &Scope<'_>,
+    request: &http::request::Parts,
+) -> Result<Response, Status> {
+    let output = negotiation::output(&request.headers, true)?;
     let query = Query::parse(&scope.ctx.query);
     let options = ListOptions::parse(&query, &scope.def, &scope.namespace, &scope.name, false)?;
     let mut page = scope.store()?.list(options.into_list()).await?;
@@ -31,7 +34,7 @@ pub(in super::super) async fn serve(scope: &Scope<'_>, request: &ApiRequest) -> 
     };
     let head = head(&kind, &api_version, &page);
     let body = ListBody { head, items: page.items, tail: Bytes::from_static(b"]}") };
-    let gzip = negotiation::accepts_gzip(&request.parts.headers);
+    let gzip = negotiation::accepts_gzip(&request.headers);
     match output.encoding {
         Encoding::Json => responses::list(body, gzip).await,
         Encoding::Yaml => responses::object(200, body.joined(), Encoding::Yaml, gzip).await,

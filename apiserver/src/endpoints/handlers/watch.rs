@@ -15,7 +15,7 @@ use super::super::partial;
 use super::super::query::{ListOptions, Query};
 use super::super::scope::Scope;
 use crate::cacher::{WatchEvent, WatchReceiver};
-use crate::request::{ApiRequest, BoxError, Response};
+use crate::request::{BoxError, Response};
 use crate::resources::Conversion;
 
 /// A watch that names no timeout gets one between this and twice this (`--min-request-timeout`).
@@ -24,8 +24,11 @@ const TIMEOUT_SECONDS_MIN: u64 = 1800;
 /// Events that are waiting are sent together, up to about this size.
 const BATCH_BYTES: usize = 64 * 1024;
 
-pub(in super::super) async fn serve(scope: &Scope<'_>, request: &ApiRequest) -> Result<Response, Status> {
-    let output = negotiation::output(&request.parts.headers, true)?;
+pub(in super::super) async fn serve(
+    scope: &Scope<'_>,
+    request: &http::request::Parts,
+) -> Result<Response, Status> {
+    let output = negotiation::output(&request.headers, true)?;
     if output.encoding != Encoding::Json {
         return Err(Status::not_acceptable(&["application/json", "application/json;stream=watch"]));
     }
