@@ -135,8 +135,15 @@ impl Cacher {
 
     /// Lets the cache say the store's revision once it has processed all there is for its prefix.
     async fn observe(&self, revision: Revision) {
-        let Some(observed) = self.config.store.observe(&self.config.prefix, revision).await else {
-            return std::future::pending().await;
+        let mut changes = self.reached.subscribe();
+        let observed = loop {
+            match self.config.store.observe(&self.config.prefix, revision).await {
+                Some(observed) => break observed,
+                // The cache is not subscribed right now, or the store never tells.
+                None => {
+                    let _ = changes.changed().await;
+                }
+            }
         };
         let _ = self.reached.subscribe().wait_for(|r| *r >= observed.newest && r.0 > 0).await;
         self.advance(observed.through);

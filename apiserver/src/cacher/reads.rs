@@ -176,7 +176,7 @@ impl Cacher {
                 Err(error) => return Err(errors::status(error, self.about("list", ""))),
             };
             at.get_or_insert(listing.revision);
-            let mut left = listing.items.len() as u64 + listing.remaining.unwrap_or(0);
+            let mut left = listing.items.len() as u64;
             for kv in &listing.items {
                 left -= 1;
                 let Ok(object) = self.from_store(kv) else { continue };
@@ -184,7 +184,7 @@ impl Cacher {
                     continue;
                 }
                 if page.limit > 0 && range.items.len() == page.limit {
-                    (range.more, range.following) = (true, left + 1);
+                    (range.more, range.following) = (true, listing.remaining.map(|rest| rest + left + 1));
                     break;
                 }
                 range.items.push(object);
@@ -313,7 +313,7 @@ impl Page<'_> {
             }
             None => String::new(),
         };
-        let remaining = (more && everything(self.selection)).then_some(following);
+        let remaining = following.filter(|_| more && everything(self.selection));
         ListPage { revision, items, continue_token, remaining }
     }
 }

@@ -29,13 +29,13 @@ pub(super) async fn follow(cacher: &Cacher) {
         if begun.elapsed() > BACKOFF_MAX {
             backoff = BACKOFF_MIN;
         }
-        tracing::warn!(
-            resource = cacher.config.resource,
-            group = cacher.config.group,
-            %error,
-            retry_in_ms = backoff.as_millis(),
-            "watch of the store ended; listing again"
-        );
+        let resource = common::status::qualified(&cacher.config.group, &cacher.config.resource);
+        // Told once; while the store stays away the repetitions say nothing new.
+        if backoff == BACKOFF_MIN {
+            tracing::warn!(resource, %error, "watch of the store ended; listing again");
+        } else {
+            tracing::debug!(resource, %error, retry_in_ms = backoff.as_millis(), "listing failed again");
+        }
         tokio::time::sleep(backoff.mul_f64(rand::random_range(0.8..1.2))).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }

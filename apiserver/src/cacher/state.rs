@@ -59,8 +59,8 @@ pub(super) struct Range {
     pub(super) items: Vec<Arc<CachedObject>>,
     /// True when an object that was wanted too did not fit.
     pub(super) more: bool,
-    /// How many objects follow the last item, wanted or not.
-    pub(super) following: u64,
+    /// How many objects follow the last item, wanted or not, when that is known.
+    pub(super) following: Option<u64>,
 }
 
 impl State {
@@ -182,7 +182,7 @@ impl State {
             .range::<str, _>((Bound::Included(begin), Bound::Unbounded))
             .take_while(|o| o.0.key.starts_with(prefix))
             .peekable();
-        let mut out = Range::default();
+        let (mut out, mut following) = (Range::default(), 0);
         loop {
             let next = match (now.peek(), then.peek()) {
                 (None, None) => break,
@@ -197,16 +197,17 @@ impl State {
             };
             let Some(object) = next else { continue };
             if out.more {
-                out.following += 1;
+                following += 1;
             } else if wanted(object) {
                 if limit > 0 && out.items.len() == limit {
                     out.more = true;
-                    out.following += 1;
+                    following += 1;
                 } else {
                     out.items.push(object.clone());
                 }
             }
         }
+        out.following = Some(following);
         out
     }
 }

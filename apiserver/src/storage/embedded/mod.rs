@@ -121,6 +121,10 @@ fn open_database(path: &Path) -> Result<redb::Database, OpenError> {
         .open(path)
         .map_err(file_error)?;
     file.set_permissions(Permissions::from_mode(0o600)).map_err(file_error)?;
+    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        // The name of a new file is durable only with its folder.
+        std::fs::File::open(parent).and_then(|folder| folder.sync_all()).map_err(file_error)?;
+    }
     redb::Builder::new().set_cache_size(CACHE_BYTES).create_file(file).map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.into() },
         other => OpenError::Database { path: path.into(), source: Box::new(other.into()) },

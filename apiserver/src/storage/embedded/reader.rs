@@ -9,6 +9,9 @@ use super::tables::{CURRENT, Current, LOG, META, META_COMPACTED, META_REVISION, 
 use super::{Shared, store_error};
 use crate::storage::{KeyValue, Listing, Revision, StoreError, StoreEvent};
 
+/// Rows counted behind a page; of more than these the number is not told.
+const COUNT_MAX: u64 = 1000;
+
 pub(super) fn get(shared: &Shared, key: &str) -> Result<(Option<KeyValue>, Revision), StoreError> {
     read(shared, |tx| {
         let revision = meta(tx, META_REVISION)?;
@@ -37,47 +40,60 @@ pub(super) fn list(
             return Ok(Err(StoreError::Compacted { requested: revision, oldest }));
         }
         let mut then = undo(tx, prefix, begin, revision)?.into_iter().peekable();
-        let (mut items, mut remaining) = (Vec::new(), 0u64);
-        let mut take = |key: &str, value: &dyn Fn() -> Result<KeyValue, redb::Error>| {
-            if items.len() < limit {
-                let kv = value()?;
-                debug_assert_eq!(kv.key, key);
-                items.push(kv);
-            } else {
-                remaining += 1;
-            }
-            Ok::<_, redb::Error>(())
-        };
-        let restored = |key: &str, (value, mod_revision): &(Bytes, Revision)| KeyValue {
-            key: key.to_owned(),
-            value: value.clone(),
-            mod_revision: *mod_revision,
-        };
+        let mut page = Page { items: Vec::new(), limit, following: 0 };
         let current = tx.open_table(CURRENT)?;
         for row in current.range(begin..)? {
             let (key, row) = row?;
             let key = key.value();
-            if !key.starts_with(prefix) {
+            if !key.starts_with(prefix) || page.counted_enough() {
                 break;
             }
             while let Some((gone, previous)) = then.next_if(|(other, _)| other.as_str() < key) {
-                if let Some(previous) = previous {
-                    take(&gone, &|| Ok(restored(&gone, &previous)))?;
-                }
+                page.restore(gone, previous);
             }
             match then.next_if(|(other, _)| other == key) {
-                Some((_, Some(previous))) => take(key, &|| Ok(restored(key, &previous)))?,
-                Some((_, None)) => {}
-                None => take(key, &|| key_value(key, row.value()))?,
+                Some((key, previous)) => page.restore(key, previous),
+                None => page.take(|| key_value(key, row.value()))?,
             }
         }
         for (gone, previous) in then {
-            if let Some(previous) = previous {
-                take(&gone, &|| Ok(restored(&gone, &previous)))?;
-            }
+            page.restore(gone, previous);
         }
-        Ok(Ok(Listing { items, revision, more: remaining > 0, remaining: Some(remaining) }))
+        let remaining = (!page.counted_enough()).then_some(page.following);
+        Ok(Ok(Listing { more: page.following > 0, remaining, items: page.items, revision }))
     })
+}
+
+/// A page being filled, and a count of what does not fit.
+struct Page {
+    items: Vec<KeyValue>,
+    limit: usize,
+    following: u64,
+}
+
+impl Page {
+    fn counted_enough(&self) -> bool {
+        self.following > COUNT_MAX
+    }
+
+    fn take(&mut self, read: impl FnOnce() -> Result<KeyValue, redb::Error>) -> Result<(), redb::Error> {
+        if self.items.len() < self.limit {
+            self.items.push(read()?);
+        } else {
+            self.following += 1;
+        }
+        Ok(())
+    }
+
+    /// A key as the log remembers it; nothing when it did not exist.
+    fn restore(&mut self, key: String, previous: Option<(Bytes, Revision)>) {
+        let Some((value, mod_revision)) = previous else { return };
+        if self.items.len() < self.limit {
+            self.items.push(KeyValue { key, value, mod_revision });
+        } else {
+            self.following += 1;
+        }
+    }
 }
 
 /// Per key written after `revision`, what it was then.

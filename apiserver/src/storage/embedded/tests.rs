@@ -105,3 +105,33 @@ async fn a_newer_format_is_refused_by_name() {
     let refused = EmbeddedStore::open(&folder.file(), &tasks).err().expect("refused").to_string();
     assert!(refused.contains("format 99") && refused.contains("state.db"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_long_history_is_forgotten_whole() {
+    let folder = Folder::new("forget");
+    let (store, tasks) = open(&folder);
+    let writers: Vec<_> = (0..5000)
+        .map(|i| {
+            let store = store.clone();
+            tokio::spawn(async move { store.create(&format!("/h/{i:04}"), "x".into(), None).await })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.expect("no panic").expect("create");
+    }
+    let page = store.list("/h/", None, 10, None).await.expect("list");
+    assert_eq!((page.items.len(), page.more, page.remaining), (10, true, None), "many are not counted");
+    let now = store.current_revision().await.expect("revision");
+    store.compact(now).await.expect("compact");
+    let begun = std::time::Instant::now();
+    loop {
+        let tx = redb::ReadableDatabase::begin_read(&store.shared.db).expect("read");
+        let left = redb::ReadableTableMetadata::len(&tx.open_table(tables::LOG).expect("log")).expect("len");
+        if left <= 1 {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{left} rows are left");
+        tokio::task::yield_now().await;
+    }
+    close(store, tasks).await;
+}

@@ -19,7 +19,7 @@ const BATCH_WRITES_MAX: usize = 512;
 /// Keys that expire in one transaction.
 const EXPIRE_MAX: usize = 512;
 /// Log rows forgotten in one transaction.
-const FORGET_MAX: usize = 20_000;
+const FORGET_MAX: usize = 4096;
 /// How often history is forgotten, and so how long it is kept at least (`--etcd-compaction-interval`).
 const COMPACTION_INTERVAL: Duration = Duration::from_secs(300);
 /// How long the writer sleeps when nothing is due.
@@ -58,14 +58,17 @@ pub(super) struct Request {
 
 /// Runs until `stop`, then finishes what is queued.
 pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Request>, stop: CancellationToken) {
-    let mut next_expiry_ms = Some(0);
+    let mut next = Next { expiry_ms: Some(0), more_to_forget: None };
     let mut compact_at = Instant::now() + COMPACTION_INTERVAL;
     let mut kept_until = shared.hub.through();
     let mut batch = Vec::new();
     loop {
         let expiry =
-            next_expiry_ms.map_or(IDLE, |at: u64| Duration::from_millis(at.saturating_sub(now_ms())));
-        let due = compact_at.min(Instant::now() + expiry);
+            next.expiry_ms.map_or(IDLE, |at: u64| Duration::from_millis(at.saturating_sub(now_ms())));
+        let mut due = compact_at.min(Instant::now() + expiry);
+        if next.more_to_forget.is_some() {
+            due = Instant::now();
+        }
         let stopping = tokio::select! {
             biased;
             received = queue.recv_many(&mut batch, BATCH_WRITES_MAX) => received == 0,
@@ -83,12 +86,15 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Request>,
             kept_until = shared.hub.through();
             compact_at = Instant::now() + COMPACTION_INTERVAL;
         }
-        if next_expiry_ms.is_some_and(|at| at <= now_ms()) {
+        if let Some(before) = next.more_to_forget.take() {
+            batch.push(internal(Op::Compact { before }));
+        }
+        if next.expiry_ms.is_some_and(|at| at <= now_ms()) {
             batch.push(internal(Op::Expire { now_ms: now_ms() }));
         }
         if !batch.is_empty() {
             let (shared, requests) = (shared.clone(), std::mem::take(&mut batch));
-            next_expiry_ms = tokio::task::spawn_blocking(move || commit(&shared, requests))
+            next = tokio::task::spawn_blocking(move || commit(&shared, requests))
                 .await
                 .expect("committing does not panic");
         }
@@ -110,8 +116,16 @@ fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
-/// One transaction for all; answers after it is durable. Returns when the next key expires.
-fn commit(shared: &Shared, requests: Vec<Request>) -> Option<u64> {
+/// What the writer has to do by itself.
+struct Next {
+    /// When the next key expires.
+    expiry_ms: Option<u64>,
+    /// A compaction to here is not finished.
+    more_to_forget: Option<Revision>,
+}
+
+/// One transaction for all; answers after it is durable.
+fn commit(shared: &Shared, requests: Vec<Request>) -> Next {
     let (ops, replies): (Vec<_>, Vec<_>) = requests.into_iter().map(|r| (r.op, r.reply)).unzip();
     match transact(shared, ops) {
         Ok(outcome) => {
@@ -121,7 +135,7 @@ fn commit(shared: &Shared, requests: Vec<Request>) -> Option<u64> {
                 // A caller that is gone does not need to know.
                 let _ = reply.send(result);
             }
-            outcome.next_expiry_ms
+            outcome.next
         }
         Err(error) => {
             tracing::error!(%error, "writing the store failed");
@@ -131,7 +145,7 @@ fn commit(shared: &Shared, requests: Vec<Request>) -> Option<u64> {
                 let _ = reply.send(Err(error.clone()));
             }
             // Looked at again with the next write.
-            Some(now_ms() + IDLE.as_millis() as u64)
+            Next { expiry_ms: Some(now_ms() + IDLE.as_millis() as u64), more_to_forget: None }
         }
     }
 }
@@ -141,7 +155,7 @@ struct Outcome {
     events: Vec<StoreEvent>,
     revision: Revision,
     compacted: Revision,
-    next_expiry_ms: Option<u64>,
+    next: Next,
 }
 
 fn transact(shared: &Shared, ops: Vec<Op>) -> Result<Outcome, redb::Error> {
@@ -152,7 +166,7 @@ fn transact(shared: &Shared, ops: Vec<Op>) -> Result<Outcome, redb::Error> {
         events: Vec::new(),
         revision: shared.hub.through(),
         compacted: Revision(shared.compacted.load(Ordering::Acquire)),
-        next_expiry_ms: None,
+        next: Next { expiry_ms: None, more_to_forget: None },
     };
     {
         let mut rows = Rows {
@@ -165,7 +179,9 @@ fn transact(shared: &Shared, ops: Vec<Op>) -> Result<Outcome, redb::Error> {
             let result = match op {
                 Op::Compact { before } => {
                     outcome.compacted = outcome.compacted.max(before);
-                    rows.forget(outcome.compacted)?;
+                    if !rows.forget(outcome.compacted)? {
+                        outcome.next.more_to_forget = Some(outcome.compacted);
+                    }
                     changed = true;
                     Ok(before)
                 }
@@ -201,7 +217,7 @@ fn transact(shared: &Shared, ops: Vec<Op>) -> Result<Outcome, redb::Error> {
             meta.insert(META_REVISION, outcome.revision.0)?;
             meta.insert(META_COMPACTED, outcome.compacted.0)?;
         }
-        outcome.next_expiry_ms = rows.expiry.first()?.map(|(row, _)| row.value().0);
+        outcome.next.expiry_ms = rows.expiry.first()?.map(|(row, _)| row.value().0);
     }
     // Refusals alone cost no fsync.
     if changed {
@@ -291,15 +307,13 @@ impl Rows<'_> {
         Ok(due)
     }
 
-    /// Removes log rows before `before`; what does not fit goes with the next compaction.
-    fn forget(&mut self, before: Revision) -> Result<(), redb::Error> {
+    /// Removes log rows before `before`, some at a time; true when none is left.
+    fn forget(&mut self, before: Revision) -> Result<bool, redb::Error> {
         for _ in 0..FORGET_MAX {
-            let Some(first) = self.log.first()?.map(|(revision, _)| revision.value()) else { break };
-            if first >= before.0 {
-                break;
-            }
+            let first = self.log.first()?.map(|(revision, _)| revision.value());
+            let Some(first) = first.filter(|first| *first < before.0) else { return Ok(true) };
             self.log.remove(first)?;
         }
-        Ok(())
+        Ok(false)
     }
 }

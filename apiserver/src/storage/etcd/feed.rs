@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{EtcdStore, REQUEST_DEADLINE, convert};
+use super::{EtcdStore, REQUEST_DEADLINE, compact, convert};
 use crate::storage::hub::{Hub, subject};
 use crate::storage::{Revision, Store, StoreError, StoreEvent};
 
@@ -19,6 +20,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Feed {
     pub(super) hub: Hub,
     recent: Mutex<Recent>,
+    /// The watch may not go beyond the prefix.
+    narrow: AtomicBool,
 }
 
 /// All writes after `start`, in order.
@@ -31,7 +34,23 @@ impl Feed {
     /// At revision 0 until etcd has answered.
     pub(super) fn new() -> Self {
         let recent = Recent { start: Revision(0), events: VecDeque::new() };
-        Self { hub: Hub::new(Revision(0)), recent: Mutex::new(recent) }
+        let narrow = AtomicBool::new(false);
+        Self { hub: Hub::new(Revision(0)), recent: Mutex::new(recent), narrow }
+    }
+
+    /// Where the watch ends: behind the compaction clock where possible, so that its ticks, which are writes
+    /// too, do not look like progress that never arrives.
+    fn end(&self, prefix: &str) -> Vec<u8> {
+        if prefix < compact::KEY && !self.narrow.load(Ordering::Relaxed) {
+            return format!("{}\0", compact::KEY).into_bytes();
+        }
+        convert::prefix_end(prefix)
+    }
+
+    /// An etcd that grants nothing but the prefix is watched there. True when that is news.
+    fn narrow_if_forbidden(&self, error: &StoreError) -> bool {
+        let forbidden = matches!(error, StoreError::Unavailable(why) if why.contains("permission denied"));
+        forbidden && !self.narrow.swap(true, Ordering::Relaxed)
     }
 
     /// Writes under `prefix` in `(after, through]`, when they are all remembered.
@@ -72,6 +91,13 @@ impl Feed {
     }
 }
 
+/// The revision that a server says it compacts to.
+fn compaction(event: &StoreEvent) -> Option<Revision> {
+    let StoreEvent::Put { kv, .. } = event else { return None };
+    let text = (kv.key == compact::KEY).then(|| std::str::from_utf8(&kv.value).ok())??;
+    text.parse().ok().map(Revision)
+}
+
 /// Never returns; cancelled by dropping.
 pub(super) async fn run(store: &EtcdStore) {
     let mut backoff = BACKOFF_MIN;
@@ -82,10 +108,15 @@ pub(super) async fn run(store: &EtcdStore) {
             // What happened since is gone; the next round begins at what is there.
             store.feed.start_over(Revision(0), &error);
         }
-        if store.feed.hub.through() > reached {
+        if store.feed.narrow_if_forbidden(&error) || store.feed.hub.through() > reached {
             backoff = BACKOFF_MIN;
         }
-        tracing::warn!(%error, retry_in_ms = backoff.as_millis(), "watch of etcd ended");
+        // Told once; while etcd stays away the repetitions say nothing new.
+        if backoff == BACKOFF_MIN {
+            tracing::warn!(%error, "watch of etcd ended; trying again");
+        } else {
+            tracing::debug!(%error, retry_in_ms = backoff.as_millis(), "watch of etcd failed again");
+        }
         tokio::time::sleep(backoff.mul_f64(rand::random_range(0.8..1.2))).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
@@ -99,9 +130,13 @@ async fn follow(store: &EtcdStore) -> Result<Infallible, StoreError> {
         store.feed.start_over(newest, &error);
         reached = newest;
     }
-    let mut stream = store.open_watch(&store.prefix, reached).await?;
+    let end = store.feed.end(&store.prefix);
+    let mut stream = store.open_watch(&store.prefix, end, reached).await?;
     loop {
         let events = convert::message(&mut stream, reached, store.compacted()).await?;
+        if let Some(revision) = events.iter().rev().find_map(compaction) {
+            store.learned_compaction(revision);
+        }
         store.feed.hand_out(events);
     }
 }

@@ -335,7 +335,7 @@ impl Store for EtcdStore {
 impl EtcdStore {
     /// A watch in a stream of its own.
     async fn watch_apart(&self, prefix: &str, after: Revision) -> Result<EventStream, StoreError> {
-        let stream = self.open_watch(prefix, after).await?;
+        let stream = self.open_watch(prefix, convert::prefix_end(prefix), after).await?;
         let oldest = self.compacted();
         let state = Some((stream, VecDeque::new()));
         let events = futures::stream::unfold(state, move |state| async move {
@@ -355,14 +355,15 @@ impl EtcdStore {
 
     async fn open_watch(
         &self,
-        prefix: &str,
+        begin: &str,
+        end: Vec<u8>,
         after: Revision,
     ) -> Result<etcd_client::WatchStream, StoreError> {
         let options = etcd_client::WatchOptions::new()
-            .with_range(convert::prefix_end(prefix))
+            .with_range(end)
             .with_start_revision(i64::try_from(after.0 + 1).unwrap_or(i64::MAX))
             .with_prev_key();
         let mut watch = self.watch.clone();
-        self.call(REQUEST_DEADLINE, watch.watch(prefix, Some(options))).await
+        self.call(REQUEST_DEADLINE, watch.watch(begin, Some(options))).await
     }
 }

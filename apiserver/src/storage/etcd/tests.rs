@@ -177,6 +177,11 @@ async fn servers_of_one_etcd_share_the_compaction_clock() {
     compact::round(&one, &mut first).await.expect("compacts to what it saw at its first round");
     let reached = one.compacted();
     assert!(reached.0 > 0 && reached < made);
+    wait_until("the other hears of it", async || two.compacted() == reached).await;
+    let newest = one.current_revision().await.expect("revision");
+    let _watching = one.watch("/c/", newest).await.expect("watch");
+    let observed = one.observe("/c/", newest).await.expect("subscribed");
+    assert!(observed.through >= newest, "the clock's own writes do not hold up anyone");
     compact::round(&two, &mut second).await.expect("takes note");
     assert_eq!(two.compacted(), reached);
     tasks.stop_token().cancel();
