@@ -1,6 +1,19 @@
 //! The kubelet's HTTPS server on :10250 (pods, logs, exec, attach, port-forward, stats, healthz, metrics).
 //!
 //! Answers to upstream's `pkg/kubelet/server`. It reads pods through [`PodAccess`] and never changes them.
+//!
+//! `listener` accepts, `auth` decides who may, `routes` knows the paths, `logs` reads container logs, `stats`
+//! computes usage; upgraded streams go through `crate::streaming` to the runtime.
+
+mod auth;
+mod listener;
+mod log_options;
+mod logs;
+mod query;
+mod routes;
+mod stats;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -11,6 +24,8 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio_util::sync::CancellationToken;
 
 use crate::cri::Cri;
+use listener::Port;
+use routes::{Listener, Routes};
 
 /// A container as the runtime knows it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +94,8 @@ pub struct ServerConfig {
     pub streaming_idle: std::time::Duration,
     pub debugging_handlers: bool,
     pub registry: prometheus::Registry,
+    /// The running configuration for `/configz`.
+    pub configz: Option<serde_json::Value>,
 }
 
 /// Why the server cannot run.
@@ -86,14 +103,62 @@ pub struct ServerConfig {
 pub enum ServerError {
     #[error("listen on {address}: {source}")]
     Listen { address: SocketAddr, source: std::io::Error },
+    #[error("authentication.x509.clientCAFile: {0}")]
+    ClientCa(String),
 }
 
 /// Binds now (an error fails the start), serves until `stop`.
+///
+/// # Errors
+/// When a port is taken or the client CA cannot be used.
 pub async fn serve(
-    _config: ServerConfig,
-    _access: Arc<dyn PodAccess>,
-    _cri: Cri,
+    config: ServerConfig,
+    access: Arc<dyn PodAccess>,
+    cri: Cri,
     stop: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send + 'static, ServerError> {
-    Ok(async move { stop.cancelled().await })
+    let (ports, routes) = build(config, access, cri, stop.clone()).await?;
+    Ok(async move {
+        let serving = ports.into_iter().map(|port| port.run(routes.clone(), stop.clone()));
+        futures::future::join_all(serving).await;
+    })
+}
+
+async fn build(
+    config: ServerConfig,
+    access: Arc<dyn PodAccess>,
+    cri: Cri,
+    stop: CancellationToken,
+) -> Result<(Vec<Port>, Arc<Routes>), ServerError> {
+    let secure = SocketAddr::new(config.address, config.port);
+    let mut ports = vec![Port::bind(secure, Some(config.tls), Listener::Secure).await?];
+    if config.healthz_port != 0 {
+        let address = SocketAddr::new(config.healthz_bind_address, config.healthz_port);
+        ports.push(Port::bind(address, None, Listener::Health).await?);
+    }
+    if config.read_only_port != 0 {
+        let address = SocketAddr::new(config.address, config.read_only_port);
+        ports.push(Port::bind(address, None, Listener::ReadOnly).await?);
+    }
+    let auth = auth::Auth::new(
+        config.client_ca_file.as_deref(),
+        config.anonymous_auth,
+        config.webhook_auth,
+        config.webhook_authorization,
+        &config.node_name,
+        config.client,
+    )
+    .map_err(ServerError::ClientCa)?;
+    let routes = Routes {
+        auth,
+        access,
+        cri,
+        node_name: config.node_name,
+        debugging_handlers: config.debugging_handlers,
+        registry: config.registry,
+        configz: config.configz,
+        rates: stats::Rates::default(),
+        stop,
+    };
+    Ok((ports, Arc::new(routes)))
 }

@@ -68,7 +68,7 @@ pub enum VolumeError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::path::{Path, PathBuf};
 
     /// A folder that goes away with the test.
