@@ -58,7 +58,7 @@ impl Cacher {
             return Ok(object.clone());
         }
         match self.read_store(key).await.map_err(|e| errors::status(e, self.about("get", name)))? {
-            Some(kv) => self.from_store(&kv),
+            Some(kv) => self.shared_with_cache(&kv),
             None => Err(Status::not_found(&self.config.group, &self.config.resource, name)),
         }
     }
@@ -68,7 +68,7 @@ impl Cacher {
     }
 
     /// An object read from the store; the cached one when that is the same.
-    pub(super) fn from_store(&self, kv: &KeyValue) -> Result<Arc<CachedObject>, Status> {
+    pub(super) fn shared_with_cache(&self, kv: &KeyValue) -> Result<Arc<CachedObject>, Status> {
         let cached = self.state.read().get(&kv.key).filter(|o| o.revision == kv.mod_revision).cloned();
         if let Some(object) = cached {
             return Ok(object);
@@ -179,7 +179,7 @@ impl Cacher {
             let mut left = listing.items.len() as u64;
             for kv in &listing.items {
                 left -= 1;
-                let Ok(object) = self.from_store(kv) else { continue };
+                let Ok(object) = self.shared_with_cache(kv) else { continue };
                 if !watchers::matches(page.selection, &object) {
                     continue;
                 }

@@ -662,3 +662,39 @@ async fn random_histories_agree_with_a_model() {
         lab.tasks.stop_token().cancel();
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everyone_reads_their_writes_and_watchers_miss_none() {
+    const WRITERS: usize = 6;
+    const WRITES: usize = 60;
+    let lab = Arc::new(lab().await);
+    let start = lab.cacher.list(ListQuery::default()).await.expect("list").revision;
+    let mut watch = lab.cacher.watch(after(start)).await.expect("watch");
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let lab = lab.clone();
+            tokio::spawn(async move {
+                let name = format!("w{writer}");
+                for i in 0..WRITES {
+                    let written = lab.put(pod(&name, &format!("v{i}"), "")).await.revision;
+                    let read = lab.cacher.get("ns", &name, None).await.expect("get");
+                    assert_eq!(read.revision, written);
+                    let list = lab.cacher.list(ListQuery::default()).await.expect("list");
+                    assert!(list.revision >= written);
+                    let listed = list.items.iter().find(|o| o.name == name).expect("listed");
+                    assert_eq!(listed.revision, written);
+                }
+            })
+        })
+        .collect();
+    for n in 1..=(WRITERS * WRITES) as u64 {
+        let event = tokio::time::timeout(Duration::from_secs(60), watch.recv()).await;
+        match event.expect("in time").expect("open") {
+            WatchEvent::Added(o) | WatchEvent::Modified(o) => assert_eq!(o.revision.0, start.0 + n),
+            other => panic!("{other:?}"),
+        }
+    }
+    for writer in writers {
+        writer.await.expect("no panic");
+    }
+}

@@ -62,7 +62,7 @@ impl Cacher {
     }
 
     fn shown(&self, found: Option<&KeyValue>) -> Result<Shown, Status> {
-        let object = found.map(|kv| self.from_store(kv)).transpose()?;
+        let object = found.map(|kv| self.shared_with_cache(kv)).transpose()?;
         Ok(Shown { object, current: true })
     }
 

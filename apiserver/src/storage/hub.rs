@@ -153,3 +153,42 @@ pub(crate) fn subject(event: &StoreEvent) -> Option<(&str, Revision)> {
         StoreEvent::Progress(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::KeyValue;
+
+    fn put(key: &str, revision: u64) -> StoreEvent {
+        let kv = KeyValue { key: key.into(), value: "v".into(), mod_revision: Revision(revision) };
+        StoreEvent::Put { kv, previous: None, created: true }
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_that_does_not_drain_is_cut_off_after_what_it_was_told() {
+        let hub = Hub::new(Revision(0));
+        let mut slow = hub.subscribe("/a/").into_stream(Revision(0), Vec::new());
+        let sent = SUBSCRIBER_QUEUE_EVENTS as u64 + 10;
+        for revision in 1..=sent {
+            hub.publish(&[put("/a/x", revision)], Revision(revision));
+        }
+        for revision in 1..=SUBSCRIBER_QUEUE_EVENTS as u64 {
+            let event = slow.next().await.expect("told").expect("no error yet");
+            assert_eq!(event, put("/a/x", revision));
+        }
+        assert!(matches!(slow.next().await, Some(Err(StoreError::Unavailable(_)))));
+        assert!(slow.next().await.is_none());
+        assert_eq!(hub.observe("/a/", Revision(0)).await, None, "nobody is subscribed any more");
+    }
+
+    #[tokio::test]
+    async fn a_quiet_prefix_is_complete_without_a_message() {
+        let hub = Hub::new(Revision(5));
+        let _quiet = hub.subscribe("/a/");
+        hub.publish(&[put("/a/x", 6), put("/b/x", 7)], Revision(7));
+        let (through, newest) = (Revision(7), Revision(6));
+        assert_eq!(hub.observe("/a/", Revision(7)).await, Some(Observed { through, newest }));
+        assert_eq!(hub.newest("/a/"), Some(newest));
+        assert_eq!(hub.newest("/b/"), None);
+    }
+}

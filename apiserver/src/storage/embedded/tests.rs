@@ -135,3 +135,29 @@ async fn a_long_history_is_forgotten_whole() {
     }
     close(store, tasks).await;
 }
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_crash() {
+    let folder = Folder::new("crash");
+    let (store, tasks) = open(&folder);
+    let mut acknowledged = Vec::new();
+    for i in 0..50 {
+        let key = format!("/k/{i}");
+        let revision = store.create(&key, i.to_string().into(), None).await.expect("create");
+        acknowledged.push((key, revision));
+    }
+    // What a machine that stops now would find: the file as it is, never closed.
+    let crashed = Folder::new("crashed");
+    std::fs::create_dir_all(crashed.file().parent().expect("a folder")).expect("made");
+    std::fs::copy(folder.file(), crashed.file()).expect("copied");
+    close(store, tasks).await;
+
+    let (store, tasks) = open(&crashed);
+    for (key, revision) in acknowledged {
+        let found = store.get(&key).await.expect("get").0.expect("survived");
+        assert_eq!(found.mod_revision, revision);
+    }
+    let next = store.create("/k/next", "x".into(), None).await.expect("goes on");
+    assert_eq!(store.current_revision().await.expect("revision"), next);
+    close(store, tasks).await;
+}

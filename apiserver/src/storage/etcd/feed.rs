@@ -12,7 +12,7 @@ use crate::storage::hub::{Hub, subject};
 use crate::storage::{Revision, Store, StoreError, StoreEvent};
 
 /// Writes remembered for those who join.
-const RECENT_EVENTS: usize = 512;
+pub(super) const RECENT_EVENTS: usize = 512;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 

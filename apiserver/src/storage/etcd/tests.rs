@@ -186,3 +186,35 @@ async fn servers_of_one_etcd_share_the_compaction_clock() {
     assert_eq!(two.compacted(), reached);
     tasks.stop_token().cancel();
 }
+
+#[tokio::test]
+async fn a_watch_from_far_back_joins_the_one_stream_without_a_gap() {
+    let Some(etcd) = Etcd::start("far", false) else { return };
+    let tasks = Tasks::new(CancellationToken::new());
+    let store = etcd.connect(&tasks).await;
+    let begin = store.current_revision().await.expect("revision");
+    let mut last = begin;
+    for i in 0..feed::RECENT_EVENTS + 100 {
+        last = store.create(&format!("/c/far/{i}"), "x".into(), None).await.expect("create");
+    }
+    wait_until("all is handed out", async || store.feed.hub.through() == last).await;
+    assert!(store.feed.replay("/c/far/", begin, last).is_none(), "no longer remembered");
+    let mut stream = store.watch("/c/far/", begin).await.expect("watch");
+    for i in 0..20 {
+        last = store.create(&format!("/c/far/late{i}"), "x".into(), None).await.expect("create");
+    }
+    let mut reached = begin;
+    while reached < last {
+        let event = tokio::time::timeout(Duration::from_secs(30), stream.next()).await.expect("in time");
+        match event.expect("open").expect("no error") {
+            StoreEvent::Put { kv, .. } => {
+                assert_eq!(kv.mod_revision.0, reached.0 + 1);
+                reached = kv.mod_revision;
+            }
+            StoreEvent::Progress(revision) => assert_eq!(revision, reached),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(store.observe("/c/far/", last).await.is_some());
+    tasks.stop_token().cancel();
+}
