@@ -35,8 +35,14 @@ use crate::resources::{Registry, SubresourceHandler, SubresourceRequest, Table};
 use discovery::Discovery;
 use scope::Scope;
 
-/// Answers every request below `/api` and `/apis`.
+/// Answers every request below `/api` and `/apis`. Cheap to clone.
+#[derive(Clone)]
 pub struct ApiHandler {
+    server: Arc<Server>,
+}
+
+/// What the handlers share.
+struct Server {
     table: Arc<Table>,
     registry: Arc<Registry>,
     admission: admission::Chain,
@@ -52,24 +58,56 @@ impl ApiHandler {
         schema: Arc<Schema>,
     ) -> Self {
         let discovery = Discovery::build(&table);
-        Self { table, registry, admission, schema, discovery }
+        Self { server: Arc::new(Server { table, registry, admission, schema, discovery }) }
     }
 
     /// Never fails: an error is a response with a Status. Warnings collected in the request's context become
     /// headers of it.
+    ///
+    /// A write runs in a task of its own: a client that goes away in the middle leaves it whole.
     pub async fn handle(&self, request: ApiRequest) -> Response {
         let ctx = request.ctx.clone();
-        let mut response = match self.dispatch(request).await {
+        let result = if self.server.writes(&request) {
+            let server = self.server.clone();
+            match tokio::spawn(async move { server.dispatch(request).await }).await {
+                Ok(result) => result,
+                Err(error) => match error.try_into_panic() {
+                    // The chain's panic guard words it.
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(error) => Err(Status::internal(error)),
+                },
+            }
+        } else {
+            self.server.dispatch(request).await
+        };
+        let mut response = match result {
             Ok(response) => response,
             Err(status) => responses::error(&status),
         };
         responses::add_warnings(&mut response, &ctx.take_warnings());
         response
     }
+}
+
+impl Server {
+    /// A write to storage, as opposed to a read or a stream to somewhere else.
+    fn writes(&self, request: &ApiRequest) -> bool {
+        let info = &request.ctx.info;
+        if !info.is_resource || matches!(info.verb.as_str(), "get" | "list" | "watch" | "proxy") {
+            return false;
+        }
+        let streams = self
+            .table
+            .get(&info.group, &info.version, &info.resource)
+            .and_then(|def| def.subresource(&info.subresource))
+            // PodExecOptions, NodeProxyOptions ...: what is connected to, not written.
+            .is_some_and(|sub| sub.kind.ends_with("Options"));
+        !streams
+    }
 
     async fn dispatch(&self, request: ApiRequest) -> Result<Response, Status> {
         if !request.ctx.info.is_resource {
-            return self.discovery.serve(&request);
+            return self.discovery.serve(&request.parts);
         }
         let scope = Scope::resolve(self, &request)?;
         if let Some(sub) = scope.subresource() {
@@ -88,6 +126,7 @@ impl ApiHandler {
                 return handler.serve(SubresourceRequest { def: scope.def, request }).await;
             }
         }
+        // Reads have no body; holding it would only keep it from the other threads.
         match scope.verb.as_str() {
             "get" => handlers::get::serve(&scope, &request.parts).await,
             "list" => handlers::list::serve(&scope, &request.parts).await,

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use common::status::Status;
 
-use super::ApiHandler;
-use crate::cacher::ObjectStore;
-use crate::object::Object;
+use super::Server;
+use crate::cacher::{ObjectStore, Preconditions};
+use crate::object::{Object, name, resource_version, uid};
 use crate::request::{ApiRequest, RequestContext};
 use crate::resources::{ResourceDef, Strategy, SubresourceDef, SubresourceHandler};
 
 /// A request on one resource.
 pub(super) struct Scope<'a> {
-    pub server: &'a ApiHandler,
+    pub server: &'a Server,
     pub ctx: Arc<RequestContext>,
     pub def: Arc<ResourceDef>,
     pub verb: String,
@@ -24,7 +24,7 @@ pub(super) struct Scope<'a> {
 impl<'a> Scope<'a> {
     /// # Errors
     /// 404 for a path that no resource serves, 405 for a verb without the name it needs.
-    pub(super) fn resolve(server: &'a ApiHandler, request: &ApiRequest) -> Result<Self, Status> {
+    pub(super) fn resolve(server: &'a Server, request: &ApiRequest) -> Result<Self, Status> {
         let info = &request.ctx.info;
         let def = server
             .table
@@ -52,27 +52,14 @@ impl<'a> Scope<'a> {
         if !def.namespaced && !info.namespace.is_empty() && info.resource != "namespaces" {
             return Err(Status::path_not_found());
         }
-        if def.namespaced && scope.namespace.is_empty() && (of_one || scope.verb == "create") {
-            return Err(if scope.verb == "create" {
-                scope.method_not_allowed()
-            } else {
-                Status::path_not_found()
-            });
+        if def.namespaced && scope.namespace.is_empty() {
+            match scope.verb.as_str() {
+                "create" | "deletecollection" => return Err(scope.method_not_allowed()),
+                _ if of_one => return Err(Status::path_not_found()),
+                _ => {}
+            }
         }
         Ok(scope)
-    }
-
-    /// The same request, as if for one namespace: the parts of a collection over all of them.
-    pub(super) fn in_namespace(&self, namespace: &str) -> Self {
-        Self {
-            server: self.server,
-            ctx: self.ctx.clone(),
-            def: self.def.clone(),
-            verb: self.verb.clone(),
-            namespace: namespace.to_owned(),
-            name: self.name.clone(),
-            subresource: self.subresource,
-        }
     }
 
     pub(super) fn subresource(&self) -> Option<&SubresourceDef> {
@@ -123,6 +110,25 @@ impl<'a> Scope<'a> {
             "the server does not allow this method on the requested resource",
         )
         .about("", "", "")
+    }
+
+    /// The preconditions, for dry runs, which no store checks.
+    pub(super) fn check(&self, preconditions: &Preconditions, object: &Object) -> Result<(), Status> {
+        let found = [
+            ("UID", &preconditions.uid, uid(object)),
+            ("ResourceVersion", &preconditions.resource_version, resource_version(object)),
+        ];
+        for (what, wanted, found) in found {
+            if let Some(wanted) = wanted
+                && wanted != found
+            {
+                let why = format!(
+                    "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+                );
+                return Err(Status::conflict(&self.def.group, &self.def.resource, name(object), why));
+            }
+        }
+        Ok(())
     }
 
     /// A store's error in the words of this version: the store knows only the stored resource's names.

@@ -93,12 +93,12 @@ impl Subresource for Echo {
     }
 }
 
-struct Server {
+struct Harness {
     handler: ApiHandler,
     stop: CancellationToken,
 }
 
-impl Drop for Server {
+impl Drop for Harness {
     fn drop(&mut self) {
         self.stop.cancel();
     }
@@ -110,7 +110,7 @@ struct Answer {
     body: Value,
 }
 
-fn server() -> Server {
+fn server() -> Harness {
     let stop = CancellationToken::new();
     let tasks = Tasks::new(stop.clone());
     let store = MemoryStore::start(&tasks);
@@ -141,10 +141,10 @@ fn server() -> Server {
         Chain::default(),
         Arc::new(Schema::builtin()),
     );
-    Server { handler, stop }
+    Harness { handler, stop }
 }
 
-impl Server {
+impl Harness {
     async fn raw(&self, method: Method, uri: &str, headers: &[(&str, &str)], body: &str) -> Response {
         let mut request = http::Request::builder().method(method).uri(uri);
         for (key, value) in headers {

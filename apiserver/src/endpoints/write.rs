@@ -187,13 +187,13 @@ pub(super) struct Writing<'s, 'a> {
     source: Source,
     options: WriteOptions,
     guard: Option<Box<dyn Rollback>>,
-    /// The object of the last run, in the stored version.
-    pub written: Option<Object>,
+    /// The object whose update was its last, in the stored version.
+    pub last: Option<Object>,
 }
 
 impl<'s, 'a> Writing<'s, 'a> {
     pub(super) fn new(scope: &'s Scope<'a>, source: Source, options: WriteOptions) -> Self {
-        Self { scope, source, options, guard: None, written: None }
+        Self { scope, source, options, guard: None, last: None }
     }
 
     /// Call when the write is done.
@@ -230,7 +230,6 @@ impl<'s, 'a> Writing<'s, 'a> {
         let named = name(&object).to_owned();
         self.guard = create(scope, &mut object, &named, self.options.dry_run).await?;
         let ttl_seconds = scope.def.strategy.ttl_seconds(&object);
-        self.written = Some(object.clone());
         Ok(Decision::Write { object, ttl_seconds })
     }
 
@@ -274,8 +273,8 @@ impl<'s, 'a> Writing<'s, 'a> {
                 dry_run,
             ))
             .await?;
-        self.written = Some(object.clone());
         if completes_deletion(scope, &object, &old) {
+            self.last = Some(object);
             return Ok(Decision::Delete);
         }
         let ttl_seconds = scope.def.strategy.ttl_seconds(&object);

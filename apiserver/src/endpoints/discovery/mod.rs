@@ -17,7 +17,7 @@ use sha2::{Digest, Sha512};
 
 use super::negotiation::{self, Encoding, accepted};
 use super::responses;
-use crate::request::{ApiRequest, Response, empty};
+use crate::request::{Response, empty};
 use crate::resources::Table;
 
 const AGGREGATED_TYPE: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -46,19 +46,19 @@ impl Discovery {
 
     /// # Errors
     /// 404 for a path without a document, 405 for methods other than GET and HEAD, 406.
-    pub(super) fn serve(&self, request: &ApiRequest) -> Result<Response, Status> {
-        let path = request.parts.uri.path().trim_end_matches('/');
+    pub(super) fn serve(&self, request: &http::request::Parts) -> Result<Response, Status> {
+        let path = request.uri.path().trim_end_matches('/');
         let Some(legacy) = self.legacy.get(path) else {
             return Err(Status::path_not_found());
         };
-        if !matches!(request.parts.method, http::Method::GET | http::Method::HEAD) {
+        if !matches!(request.method, http::Method::GET | http::Method::HEAD) {
             return Err(Status::failure(
                 405,
                 common::status::reason::METHOD_NOT_ALLOWED,
                 "the server does not allow this method on the requested resource",
             ));
         }
-        let headers = &request.parts.headers;
+        let headers = &request.headers;
         if let Some(tagged) = self.aggregated.get(path)
             && wants_aggregated(headers)
         {

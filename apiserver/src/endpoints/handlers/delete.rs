@@ -68,8 +68,9 @@ pub(super) async fn delete(
     let mut deleting = Deleting { scope, name, options, last: Value::Null };
     if options.dry_run {
         let current =
-            store.get(&scope.namespace, name, None).await.map_err(|status| scope.renamed(status))?;
-        return Ok(match deleting.apply(Some(current.tree())).await? {
+            store.get(&scope.namespace, name, None).await.map_err(|status| scope.renamed(status))?.tree();
+        scope.check(&options.preconditions, &current)?;
+        return Ok(match deleting.apply(Some(current)).await? {
             Decision::Write { object, .. } => Deleted::Pending(Written::DryRun(object)),
             Decision::Delete => Deleted::Gone(deleting.last),
         });

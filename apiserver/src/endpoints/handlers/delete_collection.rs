@@ -19,8 +19,7 @@ pub(in super::super) async fn serve(scope: &Scope<'_>, request: ApiRequest) -> R
     let page = scope.store()?.list(list.into_list()).await?;
     let mut items = Vec::with_capacity(page.items.len());
     for object in &page.items {
-        let one = scope.in_namespace(&object.namespace);
-        match delete(&one, &object.name, &options).await {
+        match delete(scope, &object.name, &options).await {
             Ok(_) => {}
             // Somebody else was faster: it is gone all the same.
             Err(status) if status.reason == reason::NOT_FOUND => {}

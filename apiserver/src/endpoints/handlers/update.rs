@@ -2,10 +2,10 @@
 
 use common::status::Status;
 
+use super::super::negotiation;
 use super::super::query::{Query, WriteOptions};
 use super::super::scope::Scope;
 use super::super::write::{self, Source, Writing};
-use super::super::{metadata, negotiation};
 use super::{Written, body, respond_written};
 use crate::cacher::{Decision, Outcome, Preconditions, Update};
 use crate::object::{Object, uid};
@@ -50,7 +50,7 @@ pub(super) async fn run(
         Outcome::Created => (201, Written::Stored(stored)),
         Outcome::Updated | Outcome::Unchanged => (200, Written::Stored(stored)),
         Outcome::Deleted => {
-            let last = writing.written.unwrap_or_else(|| stored.tree());
+            let last = writing.last.unwrap_or_else(|| stored.tree());
             if let Some(hooks) = scope.def.strategy.hooks() {
                 hooks.after_delete(&last).await;
             }
@@ -72,23 +72,12 @@ async fn dry(
         Err(status) => return Err(scope.renamed(status)),
     };
     let code = if current.is_some() { 200 } else { 201 };
-    if let (Some(wanted), Some(object)) = (&preconditions.uid, &current)
-        && wanted != uid(object)
-    {
-        return Err(Status::conflict(
-            &scope.def.group,
-            &scope.def.resource,
-            &scope.name,
-            format!(
-                "Precondition failed: UID in precondition: {wanted}, UID in object meta: {}",
-                uid(object)
-            ),
-        ));
+    if let Some(object) = &current {
+        scope.check(preconditions, object)?;
     }
     let object = match writing.apply(current).await? {
         Decision::Write { object, .. } => object,
-        Decision::Delete => writing.written.take().unwrap_or_default(),
+        Decision::Delete => writing.last.take().unwrap_or_default(),
     };
-    debug_assert!(metadata::generation(&object) >= 0);
     Ok((code, object))
 }
