@@ -7,14 +7,21 @@
 //! storage; effects (service addresses) live in [`crate::resources::Hooks`], calls to other daemons in
 //! custom subresources, and whatever needs to know who asks is an admission plugin.
 
+pub mod apps;
+pub mod batch;
+pub mod core;
 pub mod deps;
 pub mod names;
+pub mod others;
+pub mod pod_template;
+pub mod rbac;
 pub mod rules;
 mod table;
 pub mod tree;
 
 use std::sync::Arc;
 
+use core::service::hooks::ServiceHooks;
 pub use deps::{Deps, KubeletClientConfig, TokenIssuing};
 use rules::{KindStrategy, StatusStrategy};
 
@@ -22,10 +29,22 @@ use crate::resources::{CustomHandlers, Strategy};
 
 /// The strategy of a stored resource (`deployments`) or of a view of one (`deployments/status`), as
 /// [`crate::resources::Table::new`] asks for them. Plain rules for a kind that has none of its own.
-pub fn strategy(_deps: &Arc<Deps>, group: &str, name: &str) -> Arc<dyn Strategy> {
-    match name.split_once('/') {
-        None => Arc::new(KindStrategy::new(table::rules(group, name))),
-        Some((resource, _status)) => Arc::new(StatusStrategy::new(table::rules(group, resource))),
+pub fn strategy(deps: &Arc<Deps>, group: &str, name: &str) -> Arc<dyn Strategy> {
+    match (group, name) {
+        ("", "services") => {
+            let hooks = Arc::new(ServiceHooks::new(deps));
+            Arc::new(KindStrategy::with_hooks(table::rules(group, name), hooks))
+        }
+        ("", "namespaces/finalize") => Arc::new(core::namespace::finalize()),
+        ("", "pods/ephemeralcontainers") => Arc::new(core::pod::ephemeral_containers()),
+        ("", "pods/resize") => Arc::new(core::pod::resize()),
+        ("certificates.k8s.io", "certificatesigningrequests/approval") => {
+            Arc::new(others::certificates::approval())
+        }
+        _ => match name.split_once('/') {
+            None => Arc::new(KindStrategy::new(table::rules(group, name))),
+            Some((resource, _status)) => Arc::new(StatusStrategy::new(table::rules(group, resource))),
+        },
     }
 }
 
