@@ -38,6 +38,7 @@ use crate::server::tls::{Tls, TlsError};
 use crate::server::{Listener, Routes};
 use crate::storage::Store;
 use crate::storage::embedded::{EmbeddedStore, OpenError};
+use crate::storage::etcd::{ConnectError, EtcdConfig, EtcdStore};
 use crate::storage::memory::MemoryStore;
 
 /// How long tasks may take to end.
@@ -61,7 +62,7 @@ pub enum BuildError {
     #[error("--embedded-store-path: {0}")]
     Embedded(#[from] OpenError),
     #[error("--etcd-servers: {0}")]
-    Etcd(String),
+    Etcd(#[from] ConnectError),
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
 }
@@ -374,7 +375,18 @@ async fn open_store(config: &Config, tasks: &Tasks) -> Result<Arc<dyn Store>, Bu
             tracing::info!(path = %path.display(), "no --etcd-servers: using the embedded store");
             Ok(EmbeddedStore::open(path, tasks)?)
         }
-        StoreConfig::Etcd { .. } => Err(BuildError::Etcd("etcd is not supported by this build".into())),
+        StoreConfig::Etcd { servers, ca, certificate } => {
+            let (cert_file, key_file) = certificate.clone().unzip();
+            let etcd = EtcdConfig {
+                servers: servers.clone(),
+                ca_file: ca.clone(),
+                cert_file,
+                key_file,
+                prefix: format!("{}/", config.flags.etcd_prefix.trim_end_matches('/')),
+                compaction_interval: config.flags.etcd_compaction_interval,
+            };
+            Ok(EtcdStore::connect(etcd, tasks).await?)
+        }
     }
 }
 

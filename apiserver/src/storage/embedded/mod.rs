@@ -39,9 +39,9 @@ const REQUESTS_MAX: usize = 4096;
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("cannot prepare {path}")]
+    #[error("cannot prepare {path}: {source}")]
     File { path: PathBuf, source: io::Error },
-    #[error("cannot open the store {path}")]
+    #[error("cannot open the store {path}: {source}")]
     Database { path: PathBuf, source: Box<redb::Error> },
     #[error("the store {path} is in use by another process")]
     InUse { path: PathBuf },

@@ -64,13 +64,13 @@ pub struct EtcdConfig {
 /// Why a store cannot be set up. An etcd that does not answer is no such reason: it may yet.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error("cannot read {path}")]
+    #[error("cannot read {path}: {source}")]
     File { path: PathBuf, source: std::io::Error },
     #[error("etcd needs both a certificate and a key file, or neither")]
     HalfIdentity,
     #[error("no etcd server was named")]
     NoServers,
-    #[error("cannot use the etcd servers {servers}")]
+    #[error("cannot use the etcd servers {servers}: {source}")]
     Client { servers: String, source: Box<etcd_client::Error> },
 }
 
