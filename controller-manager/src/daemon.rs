@@ -44,6 +44,8 @@ pub enum DaemonError {
 /// What a controller's `start` gets: everything it may use, and nothing global.
 pub struct Context {
     pub config: Arc<Config>,
+    /// The daemon's own, for watches.
+    pub client: Client,
     /// Writes as the controller that is being started.
     pub rest: Rest,
     pub informers: Informers,
@@ -63,11 +65,11 @@ impl Context {
     }
 
     /// Runs a long-lived task once all stores hold their first list. It must end when the daemon stops.
-    pub fn run_task<F>(&mut self, name: &'static str, task: F)
+    pub fn run_task<F>(&mut self, name: &'static str, task: impl FnOnce() -> F + Send + Sync + 'static)
     where
-        F: Future<Output = ()> + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
     {
-        self.deferred.push(Box::new(move |workers| workers.tasks().spawn_essential(name, task)));
+        self.deferred.push(Box::new(move |workers| workers.tasks().spawn_essential(name, task())));
     }
 }
 
@@ -193,6 +195,7 @@ async fn start_controllers(
     let individual = config.use_service_account_credentials;
     let mut identities = Identities::new(kube, client.clone(), individual, tasks.clone());
     let mut context = Context {
+        client: client.clone(),
         rest: Rest::new(client.clone()),
         informers: Informers::default(),
         workers: Workers::new(tasks.clone(), Some(queues)),

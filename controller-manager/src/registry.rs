@@ -1,7 +1,10 @@
 //! The controllers, one row each: adding one is a folder and a row.
 
 use crate::daemon::Context;
-use crate::{deployment, replicaset, rootca, serviceaccount};
+use crate::{
+    deployment, endpoint, endpointslice, garbagecollector, namespace, nodeipam, podgc, replicaset, rootca,
+    serviceaccount, tainteviction,
+};
 
 /// One controller.
 pub struct Row {
@@ -32,8 +35,20 @@ pub const CONTROLLERS: &[Row] = &[
         "root-ca-cert-publisher",
         rootca::start,
     ),
+    row("endpoints-controller", "endpoint", "endpoint-controller", endpoint::start),
+    row("endpointslice-controller", "endpointslice", "endpointslice-controller", endpointslice::start),
+    row("pod-garbage-collector-controller", "podgc", "pod-garbage-collector", podgc::start),
+    row("namespace-controller", "namespace", "namespace-controller", namespace::start),
+    row(
+        "garbage-collector-controller",
+        "garbagecollector",
+        "generic-garbage-collector",
+        garbagecollector::start,
+    ),
     row("deployment-controller", "deployment", "deployment-controller", deployment::start),
     row("replicaset-controller", "replicaset", "replicaset-controller", replicaset::start),
+    row("node-ipam-controller", "nodeipam", "node-controller", nodeipam::start),
+    row("taint-eviction-controller", "taint-eviction-controller", "node-controller", tainteviction::start),
 ];
 
 /// Controllers of upstream that this daemon does not have yet; naming one is not an error.

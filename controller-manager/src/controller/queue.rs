@@ -266,6 +266,10 @@ impl Queue {
         self.wake.notify_one();
     }
 
+    pub fn is_shut(&self) -> bool {
+        self.state.lock().shut
+    }
+
     /// Brings the two gauges about running work up to date; called when metrics are read.
     pub fn observe_running(&self) {
         let Some(m) = &self.metrics else { return };
