@@ -250,7 +250,7 @@ async fn create_checks_the_body_and_its_place() {
         (
             json!({"metadata": {"name": "x"}, "data": {"a": 1}}),
             400,
-            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ConfigMap.data.a of type string",
+            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ConfigMap.data of type string",
         ),
         (
             json!({"metadata": {"name": "x", "resourceVersion": "7"}}),

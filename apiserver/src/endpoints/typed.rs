@@ -21,7 +21,8 @@ pub struct TypeError(String);
 /// # Errors
 /// The first value of a wrong type.
 pub fn check(schema: &Schema, type_id: TypeId, object: &mut Value) -> Result<Vec<String>, TypeError> {
-    let mut walk = Walk { schema, path: String::new(), unknown: Vec::new(), owner: "" };
+    let mut walk =
+        Walk { schema, path: String::new(), fields: String::new(), unknown: Vec::new(), owner: "" };
     match object {
         Value::Object(map) => walk.fields(schema.get(type_id), map)?,
         other => {
@@ -39,6 +40,8 @@ struct Walk<'s> {
     schema: &'s Schema,
     /// With indexes: `spec.containers[0].image`.
     path: String,
+    /// Struct fields alone, as Go names the place of an error: `spec.containers.image`.
+    fields: String,
     unknown: Vec<String>,
     /// The struct whose field is being looked at.
     owner: &'s str,
@@ -46,7 +49,7 @@ struct Walk<'s> {
 
 impl<'s> Walk<'s> {
     fn fields(&mut self, def: &'s TypeDef, map: &mut Map<String, Value>) -> Result<(), TypeError> {
-        let before = self.path.len();
+        let (before, fields_before) = (self.path.len(), self.fields.len());
         let owner = std::mem::replace(&mut self.owner, def.short_name());
         let mut drop = Vec::new();
         for (key, value) in map.iter_mut() {
@@ -55,6 +58,11 @@ impl<'s> Walk<'s> {
                 self.path.push('.');
             }
             self.path.push_str(key);
+            self.fields.truncate(fields_before);
+            if fields_before > 0 {
+                self.fields.push('.');
+            }
+            self.fields.push_str(key);
             match def.field(key) {
                 None => {
                     if self.unknown.len() < UNKNOWN_MAX {
@@ -70,6 +78,7 @@ impl<'s> Walk<'s> {
             map.remove(&key);
         }
         self.path.truncate(before);
+        self.fields.truncate(fields_before);
         self.owner = owner;
         Ok(())
     }
@@ -150,7 +159,7 @@ impl<'s> Walk<'s> {
             "json: cannot unmarshal {} into Go struct field {}.{} of type {}",
             kind_of(value, matches!(self.schema.resolve(ty), Type::Int32 | Type::Int64 | Type::IntOrString)),
             self.owner,
-            without_indexes(&self.path),
+            self.fields,
             self.schema.shown(ty)
         ))
     }
@@ -221,20 +230,6 @@ fn kind_of(value: &Value, for_number: bool) -> String {
     }
 }
 
-fn without_indexes(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    let mut inside = false;
-    for c in path.chars() {
-        match c {
-            '[' => inside = true,
-            ']' => inside = false,
-            c if !inside => out.push(c),
-            _ => {}
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,7 +259,7 @@ mod tests {
             ),
             (
                 json!({"metadata": {"labels": {"a": true}}}),
-                "json: cannot unmarshal bool into Go struct field ObjectMeta.metadata.labels.a of type string",
+                "json: cannot unmarshal bool into Go struct field ObjectMeta.metadata.labels of type string",
             ),
         ];
         for (pod, message) in cases {

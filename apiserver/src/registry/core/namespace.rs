@@ -17,8 +17,16 @@ pub const RULES: Rules = Rules {
     validate_status,
     name: names::dns1123_label,
     status: StatusRule::Split,
+    holds_deletion: |namespace| {
+        at(namespace, &["spec", "finalizers"]).as_array().is_some_and(|list| !list.is_empty())
+    },
+    begin_deletion: |namespace| set_phase(namespace, "Terminating"),
     ..Rules::PLAIN
 };
+
+fn set_phase(namespace: &mut Object, phase: &str) {
+    object::map_at_mut(namespace, &["status"]).insert("phase".into(), phase.into());
+}
 
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 const FINALIZER: &str = "kubernetes";
