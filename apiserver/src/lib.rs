@@ -16,6 +16,7 @@ pub mod filters;
 pub mod flags;
 pub mod metrics;
 pub mod object;
+pub mod protobuf;
 pub mod registry;
 pub mod request;
 pub mod resources;

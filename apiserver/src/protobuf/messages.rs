@@ -1,0 +1,117 @@
+//! The table of messages.
+
+use std::collections::HashMap;
+
+use super::special::Special;
+use super::wire::Scalar;
+
+/// Facts: message name to `[json name, number, type, flags]`; `$` stands for `k8s.io.api.`, `@` for
+/// `k8s.io.apimachinery.pkg.`, flag `i` for an inlined field, `p` for a pointer.
+const DATA: &str = include_str!("data/messages.json");
+const META: &str = "@apis.meta.v1";
+
+/// See the module.
+pub struct Messages {
+    ids: HashMap<String, u32>,
+    fields: Vec<Vec<Field>>,
+}
+
+/// One field of a message.
+pub struct Field {
+    pub json: String,
+    pub number: u32,
+    pub kind: Kind,
+    pub repeated: bool,
+    pub map: bool,
+    pub inline: bool,
+    pub pointer: bool,
+}
+
+/// The type of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    String,
+    Bytes,
+    Bool,
+    Int,
+    Double,
+    Special(Special),
+    Message(u32),
+}
+
+impl Kind {
+    /// What a value that was not written stands for.
+    pub fn empty(&self) -> Scalar<'static> {
+        match self {
+            Self::Bool | Self::Int => Scalar::Varint(0),
+            Self::Double => Scalar::Fixed64(0),
+            _ => Scalar::Bytes(&[]),
+        }
+    }
+}
+
+type Row = (String, u32, String, String);
+
+impl Messages {
+    /// The messages of this API level.
+    ///
+    /// # Panics
+    /// When the data built into the program is damaged.
+    pub fn builtin() -> Self {
+        let data: HashMap<String, Vec<Row>> =
+            serde_json::from_str(DATA).expect("the table of messages is JSON");
+        let ids: HashMap<String, u32> =
+            data.keys().enumerate().map(|(id, name)| (name.clone(), id as u32)).collect();
+        let mut fields: Vec<Vec<Field>> = Vec::new();
+        fields.resize_with(ids.len(), Vec::new);
+        for (name, rows) in data {
+            let id = ids[&name] as usize;
+            fields[id] = rows.into_iter().filter_map(|row| field(row, &ids)).collect();
+        }
+        Self { ids, fields }
+    }
+
+    /// The message of a kind; the options that deletes and the like carry are known in every version.
+    pub fn of_kind(&self, api_version: &str, kind: &str) -> Option<u32> {
+        if kind.ends_with("Options") || matches!(kind, "Status" | "WatchEvent") {
+            let found = self.ids.get(&format!("{META}.{kind}"));
+            if found.is_some() {
+                return found.copied();
+            }
+        }
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let package = match group {
+            "" => "core",
+            group => group.split('.').next().unwrap_or(group),
+        };
+        // The groups whose package is not the first part of their name.
+        let package = match group {
+            "flowcontrol.apiserver.k8s.io" => "flowcontrol",
+            "internal.apiserver.k8s.io" => "apiserverinternal",
+            _ => package,
+        };
+        self.ids.get(&format!("${package}.{version}.{kind}")).copied()
+    }
+
+    pub fn fields(&self, message: u32) -> &[Field] {
+        &self.fields[message as usize]
+    }
+}
+
+fn field((json, number, text, flags): Row, ids: &HashMap<String, u32>) -> Option<Field> {
+    let (map, text) = text.strip_prefix("map ").map_or((false, text.as_str()), |t| (true, t));
+    let (repeated, text) = text.strip_prefix("repeated ").map_or((false, text), |t| (true, t));
+    let kind = match text {
+        "string" => Kind::String,
+        "bytes" => Kind::Bytes,
+        "bool" => Kind::Bool,
+        "int32" | "int64" => Kind::Int,
+        "double" => Kind::Double,
+        name => match Special::of(name) {
+            Some(special) => Kind::Special(special),
+            None => Kind::Message(*ids.get(name)?),
+        },
+    };
+    let (inline, pointer) = (flags.contains('i'), flags.contains('p'));
+    Some(Field { json, number, kind, repeated, map, inline, pointer })
+}
