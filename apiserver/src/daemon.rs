@@ -29,13 +29,12 @@ use crate::endpoints::ApiHandler;
 use crate::filters::{Chain, Handler, InFlight};
 use crate::metrics::Metrics;
 use crate::registry::{self, Deps, KubeletClientConfig, TokenIssuing};
-use crate::request::{ApiRequest, Response};
 use crate::resources::rows::{Storage, rows};
 use crate::resources::schema::Schema;
 use crate::resources::{GroupResource, Registry, Table};
 use crate::server::health::{Check, Checks};
 use crate::server::tls::{Tls, TlsError};
-use crate::server::{Listener, Routes};
+use crate::server::{Api, Listener, Routes};
 use crate::storage::Store;
 use crate::storage::embedded::{EmbeddedStore, OpenError};
 use crate::storage::etcd::{ConnectError, EtcdConfig, EtcdStore};
@@ -147,8 +146,12 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
             .get(&info.group, &info.version, &info.resource)
             .is_some_and(|def| info.subresource.is_empty() || def.subresource(&info.subresource).is_some())
     })?);
-    let api: Arc<dyn Handler> =
-        Arc::new(Api(ApiHandler::new(table, Arc::clone(&registry), admission, Arc::new(Schema::builtin()))));
+    let api: Arc<dyn Handler> = Arc::new(Api::new(ApiHandler::new(
+        table,
+        Arc::clone(&registry),
+        admission,
+        Arc::new(Schema::builtin()),
+    )));
 
     let progress = bootstrap::Progress::default();
     let health = {
@@ -189,7 +192,11 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
 
     let port = listener.address().map_or(config.bind.port(), |address| address.port());
     let bootstrap_config = bootstrap_config(&config, client_ca, proxy_ca, port);
-    let compaction = config.compaction_interval.map(|interval| (Arc::clone(&store), interval));
+    // An etcd is shared with other servers and compacted by its own store.
+    let compaction = config
+        .compaction_interval
+        .filter(|_| !matches!(config.store, StoreConfig::Etcd { .. }))
+        .map(|interval| (Arc::clone(&store), interval));
     let begin = Box::new(move |tasks: &Tasks| {
         bootstrap::start(bootstrap_config, api, registry, store, progress, tasks);
     });
@@ -259,16 +266,6 @@ async fn compact(store: Arc<dyn Store>, interval: Duration) -> std::convert::Inf
             tracing::debug!(%error, %revision, "compaction");
         }
         before = now.ok();
-    }
-}
-
-/// The API behind the routes.
-struct Api(ApiHandler);
-
-#[async_trait::async_trait]
-impl Handler for Api {
-    async fn handle(&self, request: ApiRequest) -> Response {
-        self.0.handle(request).await
     }
 }
 

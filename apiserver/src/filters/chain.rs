@@ -154,20 +154,12 @@ impl Chain {
         response
     }
 
-    /// The handler behind a panic guard. A request that may write runs in its own task: once begun it ends,
-    /// whether or not the client waits.
+    /// The handler behind a panic guard. That a write is not left half done when its client goes is the
+    /// handler's to see to.
     async fn guarded(self: &Arc<Self>, request: ApiRequest) -> Response {
-        let info = &request.ctx.info;
-        let (verb, path) = (info.verb.clone(), info.path.clone());
-        let reads = matches!(verb.as_str(), "get" | "list" | "watch" | "proxy");
-        let handler = Arc::clone(&self.handler);
-        let serve = async move { handler.handle(request).await };
-        let result = if reads {
-            AssertUnwindSafe(serve).catch_unwind().await.map_err(|_| ())
-        } else {
-            tokio::spawn(serve).await.map_err(|_| ())
-        };
-        result.unwrap_or_else(|()| {
+        let (verb, path) = (request.ctx.info.verb.clone(), request.ctx.info.path.clone());
+        let result = AssertUnwindSafe(self.handler.handle(request)).catch_unwind().await;
+        result.unwrap_or_else(|_| {
             tracing::error!(verb, path, "a handler panicked");
             respond::text(
                 StatusCode::INTERNAL_SERVER_ERROR,

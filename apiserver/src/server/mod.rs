@@ -4,11 +4,13 @@
 //! the chain and answers health, version, metrics and key documents with warp, the rest with the API. Answers
 //! to `k8s.io/apiserver/pkg/server` (secure_serving, routes, healthz) upstream.
 
+mod api;
 pub mod health;
 mod listener;
 mod routes;
 pub mod tls;
 
+pub use api::Api;
 pub use listener::{Limits, Listener};
 pub use routes::Routes;
 
