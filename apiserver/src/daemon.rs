@@ -151,6 +151,7 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
         Arc::clone(&registry),
         admission,
         Arc::new(Schema::builtin()),
+        Duration::from_secs(flags.min_request_timeout),
     )));
 
     let progress = bootstrap::Progress::default();

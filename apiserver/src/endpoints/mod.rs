@@ -24,6 +24,7 @@ pub mod typed;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::status::Status;
 
@@ -48,17 +49,22 @@ struct Server {
     admission: admission::Chain,
     schema: Arc<Schema>,
     discovery: Discovery,
+    min_request_timeout: Duration,
 }
 
 impl ApiHandler {
+    /// A watch that asks for no timeout gets one between `min_request_timeout` and twice that.
     pub fn new(
         table: Arc<Table>,
         registry: Arc<Registry>,
         admission: admission::Chain,
         schema: Arc<Schema>,
+        min_request_timeout: Duration,
     ) -> Self {
         let discovery = Discovery::build(&table);
-        Self { server: Arc::new(Server { table, registry, admission, schema, discovery }) }
+        Self {
+            server: Arc::new(Server { table, registry, admission, schema, discovery, min_request_timeout }),
+        }
     }
 
     /// Never fails: an error is a response with a Status. Warnings collected in the request's context become

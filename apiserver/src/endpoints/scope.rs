@@ -80,14 +80,14 @@ impl<'a> Scope<'a> {
         self.server.registry.get(&self.def.stored_as).ok_or_else(Status::path_not_found)
     }
 
-    pub(super) fn to_stored(&self, object: Object) -> Object {
+    pub(super) fn stored_form(&self, object: Object) -> Object {
         match self.def.conversion {
             Some(conversion) => (conversion.to_stored)(object),
             None => object,
         }
     }
 
-    pub(super) fn from_stored(&self, object: Object) -> Object {
+    pub(super) fn served_form(&self, object: Object) -> Object {
         match self.def.conversion {
             Some(conversion) => (conversion.from_stored)(object),
             None => object,

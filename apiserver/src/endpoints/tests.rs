@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -140,6 +141,7 @@ fn server() -> Harness {
         Arc::new(Registry::new(stores)),
         Chain::default(),
         Arc::new(Schema::builtin()),
+        Duration::from_secs(1800),
     );
     Harness { handler, stop }
 }

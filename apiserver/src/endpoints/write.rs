@@ -209,11 +209,11 @@ impl<'s, 'a> Writing<'s, 'a> {
         let mut object = match &self.source {
             Source::Whole(object) => object.clone(),
             Source::Patch(patch) => {
-                patch.apply(scope, scope.from_stored(current.clone()), self.options.field_validation)?
+                patch.apply(scope, scope.served_form(current.clone()), self.options.field_validation)?
             }
         };
         super::handlers::place(scope, &mut object)?;
-        let mut object = scope.to_stored(object);
+        let mut object = scope.stored_form(object);
         scope.def.strategy.default(&mut object);
         Ok(object)
     }
@@ -223,7 +223,7 @@ impl<'s, 'a> Writing<'s, 'a> {
         let Source::Whole(object) = &self.source else { return Err(scope.not_found()) };
         let mut object = object.clone();
         super::handlers::place(scope, &mut object)?;
-        let mut object = scope.to_stored(object);
+        let mut object = scope.stored_form(object);
         scope.def.strategy.default(&mut object);
         metadata::fill_system_fields(&mut object);
         metadata_mut(&mut object).remove("resourceVersion");

@@ -19,7 +19,7 @@ pub(in super::super) async fn serve(scope: &Scope<'_>, request: ApiRequest) -> R
     let options = WriteOptions::parse(&Query::parse(&scope.ctx.query), "CreateOptions")?;
     let mut object = write::read_object(scope, &body, encoding, &options)?;
     place(scope, &mut object)?;
-    let mut object = scope.to_stored(object);
+    let mut object = scope.stored_form(object);
     scope.def.strategy.default(&mut object);
     metadata::fill_system_fields(&mut object);
     if !resource_version(&object).is_empty() && resource_version(&object) != "0" {

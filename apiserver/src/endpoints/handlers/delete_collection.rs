@@ -25,7 +25,7 @@ pub(in super::super) async fn serve(scope: &Scope<'_>, request: ApiRequest) -> R
             Err(status) if status.reason == reason::NOT_FOUND => {}
             Err(status) => return Err(status),
         }
-        items.push(scope.from_stored(object.tree()));
+        items.push(scope.served_form(object.tree()));
     }
     let list: Value = json!({"kind": scope.def.list_kind, "apiVersion": scope.def.api_version(),
         "metadata": {"resourceVersion": page.revision.to_string()}, "items": items});

@@ -53,7 +53,7 @@ async fn respond_tree(
     code: u16,
     object: Object,
 ) -> Result<Response, Status> {
-    let mut json = Bytes::from(scope.from_stored(object).to_string());
+    let mut json = Bytes::from(scope.served_form(object).to_string());
     if output.shape == Shape::PartialMetadata {
         json = partial::metadata(&json)?;
     }

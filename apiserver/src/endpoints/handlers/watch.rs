@@ -18,8 +18,8 @@ use crate::cacher::{WatchEvent, WatchReceiver};
 use crate::request::{BoxError, Response};
 use crate::resources::Conversion;
 
-/// A watch that names no timeout gets one between this and twice this (`--min-request-timeout`).
-const TIMEOUT_SECONDS_MIN: u64 = 1800;
+/// No watch is longer, whatever it asks for.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Events that are waiting are sent together, up to about this size.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -34,9 +34,10 @@ pub(in super::super) async fn serve(
     }
     let query = Query::parse(&scope.ctx.query);
     let options = ListOptions::parse(&query, &scope.def, &scope.namespace, &scope.name, true)?;
-    let seconds = match options.timeout_seconds {
-        Some(seconds) if seconds > 0 => seconds,
-        _ => rand::rng().random_range(TIMEOUT_SECONDS_MIN..2 * TIMEOUT_SECONDS_MIN),
+    let timeout = match options.timeout_seconds {
+        Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
+        // Spread, so that many watches do not come back at once.
+        _ => scope.server.min_request_timeout.mul_f64(rand::rng().random_range(1.0..2.0)),
     };
     let events = scope.store()?.watch(options.into_watch()).await?;
     let encoder = EventEncoder {
@@ -45,7 +46,7 @@ pub(in super::super) async fn serve(
         conversion: scope.def.conversion,
         shape: output.shape,
     };
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(seconds);
+    let deadline = tokio::time::Instant::now() + timeout.min(TIMEOUT_MAX);
     let state = Watching { events, encoder, deadline, ended: false };
     let body = StreamBody::new(stream::unfold(state, next));
     let mut response = Response::new(body.boxed_unsync());
