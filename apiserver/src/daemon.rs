@@ -473,3 +473,6 @@ fn bootstrap_config(
         rbac: config.modes.contains(&Mode::Rbac),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,27 +139,27 @@ impl Keeper {
 
     async fn publish(&self, addresses: &[String]) -> Result<(), Status> {
         let endpoints = endpoints(addresses, self.config.port);
-        self.put("", "v1", "endpoints", endpoints, &["subsets"]).await?;
+        self.put("", "endpoints", endpoints, &listed_in_endpoints).await?;
         let slice = endpoint_slice(addresses, self.config.port, self.config.advertise_address.is_ipv6());
-        self.put("discovery.k8s.io", "v1", "endpointslices", slice, &["endpoints", "ports"]).await
+        self.put("discovery.k8s.io", "endpointslices", slice, &listed_in_slice).await
     }
 
-    /// Writes `wanted` unless the named fields are as they should be already.
+    /// Writes `wanted` unless the stored object lists the same addresses. Other fields are written with them
+    /// and not fought over, as upstream.
     async fn put(
         &self,
         group: &str,
-        version: &str,
         resource: &str,
         mut wanted: Object,
-        fields: &[&str],
+        listed: &(dyn Fn(&Object) -> Vec<String> + Sync),
     ) -> Result<(), Status> {
         let root = if group.is_empty() { "/api".to_owned() } else { format!("/apis/{group}") };
-        let collection = format!("{root}/{version}/namespaces/{NAMESPACE}/{resource}");
+        let collection = format!("{root}/v1/namespaces/{NAMESPACE}/{resource}");
         let Some(cached) = self.registry.store(group, resource).cached(NAMESPACE, NAME) else {
             return self.loopback.create(&collection, &wanted).await;
         };
         let existing = cached.tree();
-        if fields.iter().all(|field| existing.get(field) == wanted.get(field)) {
+        if listed(&existing) == listed(&wanted) {
             return Ok(());
         }
         let version = object::resource_version(&existing).to_owned();
@@ -224,4 +224,31 @@ fn endpoint_slice(addresses: &[String], port: u16, ipv6: bool) -> Object {
         "endpoints": endpoints,
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     })
+}
+
+fn listed_in_endpoints(endpoints: &Object) -> Vec<String> {
+    let addresses = endpoints.pointer("/subsets/0/addresses").and_then(Value::as_array);
+    addresses.into_iter().flatten().map(|a| object::str_at(a, &["ip"]).to_owned()).collect()
+}
+
+fn listed_in_slice(slice: &Object) -> Vec<String> {
+    let endpoints = slice.get("endpoints").and_then(Value::as_array);
+    endpoints
+        .into_iter()
+        .flatten()
+        .filter_map(|endpoint| endpoint.pointer("/addresses/0")?.as_str().map(str::to_owned))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_lists_name_the_same_addresses() {
+        let addresses = ["10.0.0.1".to_owned(), "10.0.0.2".to_owned()];
+        assert_eq!(listed_in_endpoints(&endpoints(&addresses, 6443)), addresses);
+        assert_eq!(listed_in_slice(&endpoint_slice(&addresses, 6443, false)), addresses);
+        assert!(endpoints(&[], 6443).get("subsets").is_none());
+    }
 }

@@ -1,0 +1,199 @@
+//! The whole server on loopback, over the memory store.
+
+use std::path::PathBuf;
+
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::flags::Flags;
+
+type Https = Client<hyper_rustls::HttpsConnector<HttpConnector>, Full<bytes::Bytes>>;
+
+struct Server {
+    dir: PathBuf,
+    address: SocketAddr,
+    stop: CancellationToken,
+    running: tokio::task::JoinHandle<bool>,
+    ca: (rcgen::Certificate, rcgen::KeyPair),
+}
+
+impl Server {
+    async fn start() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dir = std::env::temp_dir().join(format!("pintle-apiserver-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let ca_key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca = params.self_signed(&ca_key).unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let key = write("sa.key", &rcgen::KeyPair::generate().unwrap().serialize_pem());
+        let tokens = write("tokens.csv", "admin-token,admin,1,system:masters\njane-token,jane,2\n");
+        let ca_file = write("ca.crt", &ca.pem());
+        let args = [
+            "kube-apiserver",
+            "--bind-address=127.0.0.1",
+            "--secure-port=0",
+            "--advertise-address=10.1.2.3",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            &format!("--service-account-signing-key-file={key}"),
+            &format!("--token-auth-file={tokens}"),
+            &format!("--client-ca-file={ca_file}"),
+            &format!("--cert-dir={}", dir.display()),
+            "--authorization-mode=Node,RBAC",
+        ];
+        let flags = Flags::parse_args(args.map(str::to_owned)).unwrap();
+        let config = Config { store: StoreConfig::Memory, ..Config::new(flags).unwrap() };
+        let daemon = build(config).await.unwrap();
+        let address = daemon.address().unwrap();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(daemon.run(stop.clone()));
+        let server = Self { dir, address, stop, running, ca: (ca, ca_key) };
+        let client = server.client(None);
+        server.until(&client, "/readyz", "admin-token").await;
+        server
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        assert!(self.running.await.unwrap());
+        let _ = std::fs::remove_dir_all(self.dir);
+    }
+
+    /// A client, with a certificate for `subject` signed by `ca` when given.
+    fn client(&self, identity: Option<(Vec<rustls::pki_types::CertificateDer<'static>>, String)>) -> Https {
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in common::tls::read_certificates(&self.dir.join("apiserver.crt")).unwrap() {
+            roots.add(certificate).unwrap();
+        }
+        let builder = rustls::ClientConfig::builder().with_root_certificates(roots);
+        let config = match identity {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => {
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_only()
+            .enable_http1()
+            .enable_http2()
+            .build();
+        Client::builder(TokioExecutor::new()).build(connector)
+    }
+
+    fn certificate(
+        &self,
+        name: &str,
+        group: &str,
+        own_ca: bool,
+    ) -> (Vec<rustls::pki_types::CertificateDer<'static>>, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, group);
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = if own_ca {
+            let (ca, ca_key) = &self.ca;
+            let issuer = rcgen::Issuer::from_ca_cert_pem(&ca.pem(), ca_key).unwrap();
+            params.signed_by(&key, &issuer).unwrap()
+        } else {
+            params.self_signed(&key).unwrap()
+        };
+        (vec![certificate.der().clone()], key.serialize_pem())
+    }
+
+    async fn call(
+        &self,
+        client: &Https,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(format!("https://{}{path}", self.address))
+            .header("content-type", "application/json");
+        if !token.is_empty() {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let body = body.map(|b| b.to_string()).unwrap_or_default();
+        let response = client.request(request.body(Full::from(body)).unwrap()).await.unwrap();
+        let code = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (code, serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    /// Asks until the answer is 200.
+    async fn until(&self, client: &Https, path: &str, token: &str) {
+        let asking = async { while self.get(client, path, token).await.0 != 200 {} };
+        tokio::time::timeout(Duration::from_secs(60), asking).await.unwrap();
+    }
+
+    async fn get(&self, client: &Https, path: &str, token: &str) -> (u16, Value) {
+        self.call(client, "GET", path, token, None).await
+    }
+}
+
+#[tokio::test]
+async fn a_new_server_has_what_every_cluster_has() {
+    let server = Server::start().await;
+    assert!(server.dir.join("apiserver.key").exists());
+    let client = server.client(None);
+    for path in [
+        "/api/v1/namespaces/kube-system",
+        "/api/v1/namespaces/default/services/kubernetes",
+        "/apis/rbac.authorization.k8s.io/v1/clusterroles/cluster-admin",
+        "/apis/scheduling.k8s.io/v1/priorityclasses/system-node-critical",
+    ] {
+        let (code, body) = server.get(&client, path, "admin-token").await;
+        assert_eq!(code, 200, "{path}: {body}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn credentials_decide_and_roles_allow() {
+    let server = Server::start().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let plain = server.client(None);
+    assert_eq!(server.get(&plain, pods, "").await.0, 403);
+    assert_eq!(server.get(&plain, pods, "no-such-token").await.0, 401);
+    assert_eq!(server.get(&plain, "/version", "").await.0, 200);
+    assert_eq!(server.get(&plain, pods, "jane-token").await.0, 403);
+    let binding = json!({
+        "kind": "RoleBinding", "apiVersion": "rbac.authorization.k8s.io/v1",
+        "metadata": {"name": "jane"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane"}],
+    });
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings";
+    let (code, body) = server.call(&plain, "POST", bindings, "admin-token", Some(binding)).await;
+    assert_eq!(code, 201, "{body}");
+    server.until(&plain, pods, "jane-token").await;
+    assert_eq!(server.get(&plain, "/api/v1/pods", "jane-token").await.0, 403);
+
+    let node = server.client(Some(server.certificate("system:node:n1", "system:nodes", true)));
+    assert_eq!(server.get(&node, "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1", "").await.0, 200);
+    let (code, status) = server.get(&node, "/api/v1/secrets", "").await;
+    assert_eq!(code, 403);
+    assert_eq!(
+        status["message"],
+        r#"secrets is forbidden: User "system:node:n1" cannot list resource "secrets" in API group "" at the cluster scope: can only read namespaced object of this type"#
+    );
+    let stranger = server.client(Some(server.certificate("admin", "system:masters", false)));
+    assert_eq!(server.get(&stranger, pods, "").await.0, 401);
+    server.stop().await;
+}
