@@ -58,6 +58,8 @@ pub enum BuildError {
     TokenFile(#[from] TokenFileError),
     #[error("serving certificate: {0}")]
     Tls(#[from] TlsError),
+    #[error(transparent)]
+    Admission(#[from] admission::UnknownPlugin),
     #[error("--embedded-store-path: {0}")]
     Embedded(#[from] OpenError),
     #[error("--etcd-servers: {0}")]
@@ -116,7 +118,12 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
         api_audiences: config.api_audiences.clone(),
     });
 
-    let admission = admission::Chain::default();
+    let admission = admission::build(
+        &registry,
+        &authorizer,
+        &flags.enable_admission_plugins,
+        &flags.disable_admission_plugins,
+    )?;
     let deps = Arc::new(Deps {
         registry: Arc::clone(&registry),
         chain: admission.clone(),

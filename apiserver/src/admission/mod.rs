@@ -1,13 +1,23 @@
 //! Admission: plugins that change or refuse a write after authorization, by upstream's names and order.
+//!
+//! A plugin knows the request and the stores, and neither HTTP nor storage. [`build`] is the one list of them.
+//! Answers to `plugin/pkg/admission` and `pkg/kubeapiserver/options/plugins.go`.
+
+mod grants;
+mod namespace_lifecycle;
+mod nodes;
+mod pods;
+mod service_account;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use common::status::Status;
 
-use crate::object::Object;
+use crate::authorization::Authorizer;
+use crate::object::{self, Object};
 use crate::request::RequestContext;
-use crate::resources::GroupResource;
+use crate::resources::{GroupResource, Registry};
 
 /// What is being done (`admission.Operation`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,4 +97,91 @@ impl Chain {
         }
         Ok(())
     }
+}
+
+/// A plugin name in a flag that no plugin has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("--{flag}: admission plugin \"{name}\" is unknown")]
+pub struct UnknownPlugin {
+    pub flag: &'static str,
+    pub name: String,
+}
+
+/// Upstream's plugins that this server accepts in the flags and does not run yet.
+const KNOWN_ABSENT: [&str; 17] = [
+    "AlwaysPullImages",
+    "ClusterTrustBundleAttest",
+    "DefaultIngressClass",
+    "DefaultStorageClass",
+    "LimitRanger",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionWebhook",
+    "NodeDeclaredFeatureValidator",
+    "PersistentVolumeClaimResize",
+    "PodGroupWorkloadExists",
+    "PodResizeValidator",
+    "PodSecurity",
+    "PodTopologyLabels",
+    "OwnerReferencesPermissionEnforcement",
+    "ResourceQuota",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionWebhook",
+];
+
+/// The chain of `--enable-admission-plugins` and `--disable-admission-plugins`: those on by default and those
+/// enabled, without those disabled, in upstream's order. Two guards that are no plugins upstream are always on.
+///
+/// # Errors
+/// When a list names a plugin that does not exist.
+pub fn build(
+    registry: &Arc<Registry>,
+    authorizer: &Arc<dyn Authorizer>,
+    enabled: &[String],
+    disabled: &[String],
+) -> Result<Chain, UnknownPlugin> {
+    let store = || registry.clone();
+    let permission = |signing| grants::CertificatePermission { authorizer: authorizer.clone(), signing };
+    // (on by default, plugin); NodeRestriction is the one that must be asked for
+    let all: Vec<(bool, Arc<dyn Plugin>)> = vec![
+        (true, Arc::new(namespace_lifecycle::NamespaceLifecycle::new(store()))),
+        (true, Arc::new(service_account::ServiceAccount::new(store()))),
+        (false, Arc::new(nodes::NodeRestriction::new(store()))),
+        (true, Arc::new(nodes::TaintNodesByCondition)),
+        (true, Arc::new(pods::Priority::new(store()))),
+        (true, Arc::new(pods::DefaultTolerationSeconds)),
+        (true, Arc::new(grants::StorageObjectInUseProtection)),
+        (true, Arc::new(pods::RuntimeClass::new(store()))),
+        (true, Arc::new(permission(false))),
+        (true, Arc::new(permission(true))),
+        (true, Arc::new(grants::CertificateSubjectRestriction)),
+    ];
+    let known =
+        |name: &String| all.iter().any(|(_, p)| p.name() == name) || KNOWN_ABSENT.contains(&name.as_str());
+    for (flag, names) in [("enable-admission-plugins", enabled), ("disable-admission-plugins", disabled)] {
+        if let Some(name) = names.iter().find(|name| !known(name)) {
+            return Err(UnknownPlugin { flag, name: name.clone() });
+        }
+    }
+    let named = |names: &[String], plugin: &Arc<dyn Plugin>| names.iter().any(|n| n == plugin.name());
+    let mut chosen: Vec<Arc<dyn Plugin>> = all
+        .iter()
+        .filter(|(default, plugin)| (*default || named(enabled, plugin)) && !named(disabled, plugin))
+        .map(|(_, plugin)| plugin.clone())
+        .collect();
+    chosen.push(Arc::new(grants::CertificateRequester));
+    chosen.push(Arc::new(grants::RbacEscalation::new(store(), authorizer.clone())));
+    Ok(Chain::new(chosen))
+}
+
+/// True when the write is about pods or one of their subresources.
+fn is_pod(attributes: &Attributes<'_>) -> bool {
+    attributes.resource.group.is_empty() && attributes.resource.resource == "pods"
+}
+
+/// A 403 about this write (`admission.NewForbidden`).
+fn refusal(attributes: &Attributes<'_>) -> impl Fn(&str) -> Status + Send + Sync + use<> {
+    let GroupResource { group, resource } = attributes.resource.clone();
+    let own = attributes.object.as_deref().map(object::name).unwrap_or_default();
+    let name = if attributes.name.is_empty() { own.to_owned() } else { attributes.name.clone() };
+    move |why: &str| Status::forbidden(&group, &resource, &name, why)
 }

@@ -16,6 +16,7 @@ pub mod others;
 pub mod pod_template;
 pub mod rbac;
 pub mod rules;
+pub mod subresources;
 mod table;
 pub mod tree;
 
@@ -49,6 +50,6 @@ pub fn strategy(deps: &Arc<Deps>, group: &str, name: &str) -> Arc<dyn Strategy> 
 }
 
 /// The handlers of everything that is no view of its object.
-pub fn handlers(_deps: &Arc<Deps>) -> CustomHandlers {
-    CustomHandlers::new()
+pub fn handlers(deps: &Arc<Deps>) -> CustomHandlers {
+    subresources::handlers(deps)
 }

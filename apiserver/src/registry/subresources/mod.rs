@@ -1,0 +1,179 @@
+//! Subresources and reviews that are no view of a stored object.
+//!
+//! Each room serves one of them over the stores. They answer JSON; objects they change go through the same
+//! guaranteed update as every write.
+
+pub mod binding;
+pub mod eviction;
+pub mod reviews;
+pub mod scale;
+pub mod token;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use common::status::Status;
+use http::HeaderValue;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use serde_json::Value;
+
+use super::deps::Deps;
+use crate::admission::{Attributes, Operation};
+use crate::cacher::{Decision, Update};
+use crate::object::{self, Object};
+use crate::request::{ApiRequest, Body, RequestContext, Response, full};
+use crate::resources::{CustomHandlers, GroupResource, Subresource};
+
+/// Every handler of the table.
+pub fn handlers(deps: &Arc<Deps>) -> CustomHandlers {
+    let mut out = CustomHandlers::new();
+    let mut add = |group: &str, name: &str, handler: Arc<dyn Subresource>| {
+        out.insert(GroupResource::new(group, name), handler);
+    };
+    let binding = Arc::new(binding::Binding::new(deps.clone()));
+    add("", "bindings", binding.clone());
+    add("", "pods/binding", binding);
+    add("", "pods/eviction", Arc::new(eviction::Eviction::new(deps.clone())));
+    add("", "serviceaccounts/token", Arc::new(token::Token::new(deps.clone())));
+    for (group, resource) in [
+        ("", "replicationcontrollers"),
+        ("apps", "deployments"),
+        ("apps", "replicasets"),
+        ("apps", "statefulsets"),
+    ] {
+        add(group, &format!("{resource}/scale"), Arc::new(scale::Scale::new(deps.clone(), group, resource)));
+    }
+    for (group, resource, review) in reviews::all(deps) {
+        add(group, resource, review);
+    }
+    out
+}
+
+/// Reads the body as a JSON (or YAML) object.
+pub(super) async fn read(headers: &http::HeaderMap, body: Body) -> Result<Object, Status> {
+    let bytes = ApiRequest::collect_body(body).await?;
+    let media = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("application/json");
+    let bad = |e: String| Status::bad_request(format!("the object provided is unrecognized: {e}"));
+    let tree: Value = if media.contains("yaml") {
+        serde_saphyr::from_slice(&bytes).map_err(|e| bad(e.to_string()))?
+    } else if media.contains("protobuf") {
+        return Err(Status::unsupported_media_type(&["application/json", "application/yaml"]));
+    } else {
+        serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?
+    };
+    if tree.is_object() { Ok(tree) } else { Err(bad("not an object".to_owned())) }
+}
+
+/// Answers with an object.
+pub(super) fn answer(code: u16, object: &Value) -> Response {
+    let bytes: Bytes = serde_json::to_vec(object).unwrap_or_default().into();
+    answer_bytes(code, bytes)
+}
+
+pub(super) fn answer_bytes(code: u16, bytes: Bytes) -> Response {
+    let length = bytes.len();
+    let mut response = Response::new(full(bytes));
+    *response.status_mut() =
+        http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    response
+}
+
+/// `Success`, 201.
+pub(super) fn success() -> Response {
+    answer(
+        201,
+        &serde_json::json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+    )
+}
+
+/// The value of a query parameter, decoded; empty when absent.
+pub(super) fn query(ctx: &RequestContext, key: &str) -> String {
+    query_all(ctx, key).into_iter().next().unwrap_or_default()
+}
+
+/// All values of a query parameter.
+pub(super) fn query_all(ctx: &RequestContext, key: &str) -> Vec<String> {
+    ctx.query
+        .split('&')
+        .filter_map(|pair| {
+            let (k, v) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(k) == key).then(|| decode(v))
+        })
+        .collect()
+}
+
+fn decode(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        match b {
+            b'+' => out.push(b' '),
+            b'%' => {
+                let pair = [bytes.next().unwrap_or(b'0'), bytes.next().unwrap_or(b'0')];
+                let digits = std::str::from_utf8(&pair).unwrap_or("");
+                out.push(u8::from_str_radix(digits, 16).unwrap_or(b'?'));
+            }
+            other => out.push(other),
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Percent-encodes a query value.
+pub(super) fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for b in text.bytes() {
+        if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~') {
+            out.push(char::from(b));
+        } else {
+            out.push_str(&format!("%{b:02X}"));
+        }
+    }
+    out
+}
+
+/// A guaranteed update from a function of the current object.
+pub(super) struct Change<F>(pub F);
+
+#[async_trait]
+impl<F> Update for Change<F>
+where
+    F: FnMut(Object) -> Result<Decision, Status> + Send,
+{
+    async fn apply(&mut self, current: Option<Object>) -> Result<Decision, Status> {
+        let current = current.ok_or_else(|| Status::internal("the object to change does not exist"))?;
+        (self.0)(current)
+    }
+}
+
+/// Runs admission over the body of a create on a subresource.
+pub(super) async fn admit(
+    deps: &Deps,
+    ctx: &RequestContext,
+    kind: &str,
+    version: &str,
+    body: &mut Object,
+    dry_run: bool,
+) -> Result<(), Status> {
+    let info = &ctx.info;
+    let name = if info.name.is_empty() { object::name(body).to_owned() } else { info.name.clone() };
+    let mut attributes = Attributes {
+        ctx,
+        operation: Operation::Create,
+        resource: GroupResource::new(&info.group, &info.resource),
+        version: version.to_owned(),
+        kind: kind.to_owned(),
+        subresource: info.subresource.clone(),
+        namespace: info.namespace.clone(),
+        name,
+        object: Some(body),
+        old_object: None,
+        dry_run,
+    };
+    deps.chain.admit(&mut attributes).await?;
+    deps.chain.validate(&attributes).await
+}
