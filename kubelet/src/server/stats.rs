@@ -72,6 +72,20 @@ pub struct Usage {
 }
 
 impl Usage {
+    fn add(&mut self, other: &Self) {
+        let sum = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (None, None) => None,
+            (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
+        };
+        self.cpu_nanos = self.cpu_nanos.saturating_add(other.cpu_nanos);
+        self.nano_cores = sum(self.nano_cores, other.nano_cores);
+        self.working_set = self.working_set.saturating_add(other.working_set);
+        self.usage = sum(self.usage, other.usage);
+        self.rss = sum(self.rss, other.rss);
+        self.page_faults = sum(self.page_faults, other.page_faults);
+        self.major_page_faults = sum(self.major_page_faults, other.major_page_faults);
+    }
+
     fn json(&self, time: &str) -> (Value, Value) {
         let cpu =
             json!({"time": time, "usageNanoCores": self.nano_cores, "usageCoreNanoSeconds": self.cpu_nanos});
@@ -128,47 +142,100 @@ fn usage(rates: &Rates, key: &str, cpu: Option<&v1::CpuUsage>, memory: Option<&v
     }
 }
 
-/// All running pods' usage.
+/// All running pods' usage. Where the runtime cannot tell it per pod (one sandbox that is just going away
+/// makes some runtimes fail the whole list), pods are the sum of their containers.
 ///
 /// # Errors
 /// When the runtime does not answer.
 pub async fn pods(cri: &Cri, rates: &Rates) -> Result<Vec<PodUsage>, CriError> {
-    let (stats, sandboxes, containers) = tokio::try_join!(
+    let (stats, sandboxes, containers) = tokio::join!(
         cri.list_pod_sandbox_stats(v1::ListPodSandboxStatsRequest::default()),
         cri.list_pod_sandbox(v1::ListPodSandboxRequest::default()),
         cri.list_containers(v1::ListContainersRequest::default()),
-    )?;
-    let created: HashMap<&str, i64> = sandboxes.items.iter().map(|s| (s.id.as_str(), s.created_at)).collect();
+    );
+    let (sandboxes, containers) = (sandboxes?, containers?);
     let started: HashMap<&str, i64> =
         containers.containers.iter().map(|c| (c.id.as_str(), c.created_at)).collect();
-    let mut pods = Vec::new();
-    for sandbox in &stats.stats {
-        let (Some(attributes), Some(linux)) = (&sandbox.attributes, &sandbox.linux) else { continue };
-        let label = |name: &str| attributes.labels.get(name).cloned().unwrap_or_default();
-        let mut list = Vec::new();
-        for stats in &linux.containers {
-            let Some(attributes) = &stats.attributes else { continue };
-            let layer = stats.writable_layer.as_ref();
-            list.push(ContainerUsage {
-                name: attributes.labels.get(CONTAINER_NAME).cloned().unwrap_or_default(),
-                usage: usage(rates, &attributes.id, stats.cpu.as_ref(), stats.memory.as_ref()),
-                writable_bytes: layer.and_then(|l| value(l.used_bytes.as_ref())),
-                writable_inodes: layer.and_then(|l| value(l.inodes_used.as_ref())),
-                start_nanos: started.get(attributes.id.as_str()).copied().unwrap_or(0),
-            });
+    let mut pods = match stats {
+        Ok(stats) => {
+            let created: HashMap<&str, i64> =
+                sandboxes.items.iter().map(|s| (s.id.as_str(), s.created_at)).collect();
+            stats.stats.iter().filter_map(|s| of_sandbox(s, rates, &created, &started)).collect()
         }
-        pods.push(PodUsage {
-            name: label(POD_NAME),
-            namespace: label(POD_NAMESPACE),
-            uid: label(POD_UID),
-            start_nanos: created.get(attributes.id.as_str()).copied().unwrap_or(0),
-            usage: usage(rates, &attributes.id, linux.cpu.as_ref(), linux.memory.as_ref()),
-            network: linux.network.as_ref().and_then(network),
-            containers: list,
-        });
-    }
+        Err(error) => {
+            tracing::debug!(%error, "no usage per pod; adding up containers");
+            let stats = cri.list_container_stats(v1::ListContainerStatsRequest::default()).await?;
+            added_up(&sandboxes.items, &stats.stats, rates, &started)
+        }
+    };
     pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     Ok(pods)
+}
+
+fn of_sandbox(
+    stats: &v1::PodSandboxStats,
+    rates: &Rates,
+    created: &HashMap<&str, i64>,
+    started: &HashMap<&str, i64>,
+) -> Option<PodUsage> {
+    let (attributes, linux) = (stats.attributes.as_ref()?, stats.linux.as_ref()?);
+    let label = |name: &str| attributes.labels.get(name).cloned().unwrap_or_default();
+    Some(PodUsage {
+        name: label(POD_NAME),
+        namespace: label(POD_NAMESPACE),
+        uid: label(POD_UID),
+        start_nanos: created.get(attributes.id.as_str()).copied().unwrap_or(0),
+        usage: usage(rates, &attributes.id, linux.cpu.as_ref(), linux.memory.as_ref()),
+        network: linux.network.as_ref().and_then(network),
+        containers: linux.containers.iter().filter_map(|c| of_container(c, rates, started)).collect(),
+    })
+}
+
+fn of_container(
+    stats: &v1::ContainerStats,
+    rates: &Rates,
+    started: &HashMap<&str, i64>,
+) -> Option<ContainerUsage> {
+    let (attributes, layer) = (stats.attributes.as_ref()?, stats.writable_layer.as_ref());
+    Some(ContainerUsage {
+        name: attributes.labels.get(CONTAINER_NAME).cloned().unwrap_or_default(),
+        usage: usage(rates, &attributes.id, stats.cpu.as_ref(), stats.memory.as_ref()),
+        writable_bytes: layer.and_then(|l| value(l.used_bytes.as_ref())),
+        writable_inodes: layer.and_then(|l| value(l.inodes_used.as_ref())),
+        start_nanos: started.get(attributes.id.as_str()).copied().unwrap_or(0),
+    })
+}
+
+fn added_up(
+    sandboxes: &[v1::PodSandbox],
+    stats: &[v1::ContainerStats],
+    rates: &Rates,
+    started: &HashMap<&str, i64>,
+) -> Vec<PodUsage> {
+    let ready = sandboxes.iter().filter(|s| s.state == v1::PodSandboxState::SandboxReady as i32);
+    ready
+        .map(|sandbox| {
+            let label = |name: &str| sandbox.labels.get(name).cloned().unwrap_or_default();
+            let uid = label(POD_UID);
+            let own = stats
+                .iter()
+                .filter(|s| s.attributes.as_ref().is_some_and(|a| a.labels.get(POD_UID) == Some(&uid)));
+            let containers: Vec<_> = own.filter_map(|c| of_container(c, rates, started)).collect();
+            let mut sum = Usage::default();
+            for container in &containers {
+                sum.add(&container.usage);
+            }
+            PodUsage {
+                name: label(POD_NAME),
+                namespace: label(POD_NAMESPACE),
+                uid,
+                start_nanos: sandbox.created_at,
+                usage: sum,
+                network: None,
+                containers,
+            }
+        })
+        .collect()
 }
 
 fn network(stats: &v1::NetworkUsage) -> Option<Value> {
