@@ -20,7 +20,7 @@ use super::{CertificateError, CertificateOptions};
 
 /// Between attempts to bootstrap or rotate, doubled up to the maximum.
 const RETRY_MIN: Duration = Duration::from_secs(1);
-const RETRY_MAX: Duration = Duration::from_secs(60);
+const RETRY_MAX: Duration = Duration::from_secs(15);
 /// The clock is looked at this often while waiting for a rotation, so that a clock that is set is noticed.
 const CLOCK_CHECK: Duration = Duration::from_secs(10 * 60);
 

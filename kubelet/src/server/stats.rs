@@ -156,7 +156,7 @@ pub async fn pods(cri: &Cri, rates: &Rates) -> Result<Vec<PodUsage>, CriError> {
     let (sandboxes, containers) = (sandboxes?, containers?);
     let started: HashMap<&str, i64> =
         containers.containers.iter().map(|c| (c.id.as_str(), c.created_at)).collect();
-    let mut pods = match stats {
+    let pods = match stats {
         Ok(stats) => {
             let created: HashMap<&str, i64> =
                 sandboxes.items.iter().map(|s| (s.id.as_str(), s.created_at)).collect();
@@ -168,8 +168,20 @@ pub async fn pods(cri: &Cri, rates: &Rates) -> Result<Vec<PodUsage>, CriError> {
             added_up(&sandboxes.items, &stats.stats, rates, &started)
         }
     };
-    pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-    Ok(pods)
+    Ok(newest_of_each(pods))
+}
+
+/// Of a pod's sandboxes the newest one counts; a series that stood twice would spoil a whole scrape.
+fn newest_of_each(mut pods: Vec<PodUsage>) -> Vec<PodUsage> {
+    pods.sort_by(|a, b| {
+        (&a.namespace, &a.name, &a.uid, b.start_nanos).cmp(&(&b.namespace, &b.name, &b.uid, a.start_nanos))
+    });
+    pods.dedup_by(|later, kept| later.uid == kept.uid && later.name == kept.name);
+    for pod in &mut pods {
+        pod.containers.sort_by(|a, b| (&a.name, b.start_nanos).cmp(&(&b.name, a.start_nanos)));
+        pod.containers.dedup_by(|later, kept| later.name == kept.name);
+    }
+    pods
 }
 
 fn of_sandbox(
@@ -500,6 +512,14 @@ mod tests {
                 start_nanos: 2_000_000_000,
             }],
         }
+    }
+
+    #[test]
+    fn a_pod_counts_once() {
+        let (mut old, new) = (one_pod(), one_pod());
+        old.start_nanos = 5;
+        let kept = newest_of_each(vec![old, new]);
+        assert_eq!(kept.iter().map(|p| p.start_nanos).collect::<Vec<_>>(), [1_000_000_000]);
     }
 
     #[test]
