@@ -2,8 +2,8 @@
 
 use crate::daemon::Context;
 use crate::{
-    deployment, endpoint, endpointslice, garbagecollector, namespace, nodeipam, podgc, replicaset, rootca,
-    serviceaccount, tainteviction,
+    certificates, deployment, endpoint, endpointslice, garbagecollector, namespace, nodeipam, podgc,
+    replicaset, rootca, serviceaccount, tainteviction,
 };
 
 /// One controller.
@@ -47,6 +47,24 @@ pub const CONTROLLERS: &[Row] = &[
     ),
     row("deployment-controller", "deployment", "deployment-controller", deployment::start),
     row("replicaset-controller", "replicaset", "replicaset-controller", replicaset::start),
+    row(
+        "certificatesigningrequest-signing-controller",
+        "csrsigning",
+        "certificate-controller",
+        certificates::signer::start,
+    ),
+    row(
+        "certificatesigningrequest-approving-controller",
+        "csrapproving",
+        "certificate-controller",
+        certificates::approver::start,
+    ),
+    row(
+        "certificatesigningrequest-cleaner-controller",
+        "csrcleaner",
+        "certificate-controller",
+        certificates::cleaner::start,
+    ),
     row("node-ipam-controller", "nodeipam", "node-controller", nodeipam::start),
     row("taint-eviction-controller", "taint-eviction-controller", "node-controller", tainteviction::start),
 ];

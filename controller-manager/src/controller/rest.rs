@@ -78,6 +78,43 @@ impl Rest {
         self.send(request::<K>(namespace).patch(name, &PatchParams::default(), &patch)).await
     }
 
+    /// Reads the object past the caches, merges `body` into it as a merge patch would, and puts it back, because
+    /// upstream's roles let most controllers update but not patch. `metadata.uid` and
+    /// `metadata.resourceVersion` in `body` are conditions, as they are in a patch.
+    pub async fn update<K: View>(
+        &self,
+        namespace: &str,
+        name: &str,
+        subresource: Option<&str>,
+        body: &Value,
+    ) -> kube::Result<K> {
+        let request = request::<K>(namespace);
+        let mut whole: Value = self.send(request.get(name, &GetParams::default())).await?;
+        for condition in ["uid", "resourceVersion"] {
+            let wanted = &body["metadata"][condition];
+            if !wanted.is_null() && *wanted != whole["metadata"][condition] {
+                return Err(conflict::<K>(name));
+            }
+        }
+        merge(&mut whole, body);
+        let (pp, body) = (PostParams::default(), whole.to_string().into_bytes());
+        match subresource {
+            Some(subresource) => self.send(request.replace_subresource(subresource, name, &pp, body)).await,
+            None => self.send(request.replace(name, &pp, body)).await,
+        }
+    }
+
+    /// A PUT of an object that is known whole.
+    pub async fn replace<K: View>(&self, namespace: &str, name: &str, body: &Value) -> kube::Result<K> {
+        let body = body.to_string().into_bytes();
+        self.send(request::<K>(namespace).replace(name, &PostParams::default(), body)).await
+    }
+
+    /// [`Rest::update`] on `status`.
+    pub async fn update_status<K: View>(&self, namespace: &str, name: &str, body: &Value) -> kube::Result<K> {
+        self.update(namespace, name, Some("status"), body).await
+    }
+
     /// A JSON merge patch on `status`.
     pub async fn patch_status<K: View>(&self, namespace: &str, name: &str, body: &Value) -> kube::Result<K> {
         let (pp, patch) = (PatchParams::default(), Patch::Merge(body));
@@ -139,5 +176,50 @@ impl Rest {
         dp: &DeleteParams,
     ) -> kube::Result<()> {
         self.send::<Value>(request::<K>(namespace).delete(name, dp)).await.map(drop)
+    }
+}
+
+fn conflict<K: View>(name: &str) -> kube::Error {
+    let mut status = kube::core::Status::failure(
+        &format!(
+            "Operation cannot be fulfilled on {} \"{name}\": the object has been modified; please apply your changes to the latest version and try again",
+            K::plural(&())
+        ),
+        "Conflict",
+    );
+    status.code = 409;
+    kube::Error::Api(Box::new(status))
+}
+
+/// RFC 7396.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(changes) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(serde_json::Map::new());
+    }
+    let Some(map) = target.as_object_mut() else { return };
+    for (key, value) in changes {
+        if value.is_null() {
+            map.remove(key);
+        } else {
+            merge(map.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_merge_replaces_lists_and_removes_nulls() {
+        let mut object = json!({"a": {"b": 1, "c": 2}, "l": [1, 2], "x": 1});
+        merge(&mut object, &json!({"a": {"b": null, "d": {"e": null, "f": 3}}, "l": [3], "x": {"y": 1}}));
+        assert_eq!(object, json!({"a": {"c": 2, "d": {"f": 3}}, "l": [3], "x": {"y": 1}}));
     }
 }

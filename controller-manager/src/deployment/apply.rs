@@ -138,7 +138,8 @@ impl DeploymentController {
         if !template.is_null() {
             body["spec"] = json!({ "template": template });
         }
-        let result = self.rest.patch::<Deployment>(deployment.namespace(), deployment.name(), &body).await;
+        let result =
+            self.rest.update::<Deployment>(deployment.namespace(), deployment.name(), None, &body).await;
         let updated = result.map_err(Error::api("update the deployment"))?;
         progress.resource_version.clone_from(&updated.metadata.resource_version);
         Ok(())
@@ -306,7 +307,7 @@ impl DeploymentController {
             "metadata": { "uid": deployment.uid(), "resourceVersion": resource_version },
             "status": status,
         });
-        match self.rest.patch_status::<Deployment>(deployment.namespace(), deployment.name(), &body).await {
+        match self.rest.update_status::<Deployment>(deployment.namespace(), deployment.name(), &body).await {
             Ok(_) => Ok(()),
             Err(error) if is_not_found(&error) => Ok(()),
             Err(error) => Err(Error::api("update the status")(error)),

@@ -133,7 +133,7 @@ impl Reconcile for EndpointsController {
                         "labels": all, "annotations": annotations },
                     "subsets": subsets,
                 });
-                self.rest.patch::<Endpoints>(namespace, name, &body).await
+                self.rest.update::<Endpoints>(namespace, name, None, &body).await
             }
         };
         match result {

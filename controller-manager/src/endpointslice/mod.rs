@@ -245,7 +245,7 @@ impl Slices {
                     });
                     let what = Error::api(format!("update endpoint slice {}", slice.key()));
                     self.rest
-                        .patch::<EndpointSlice>(namespace, slice.name(), &body)
+                        .update::<EndpointSlice>(namespace, slice.name(), None, &body)
                         .await
                         .map(drop)
                         .map_err(what)

@@ -121,7 +121,7 @@ impl Namespaces {
             "metadata": { "uid": namespace.uid() },
             "status": { "phase": "Terminating", "conditions": conditions },
         });
-        match self.rest.patch_status::<Namespace>("", namespace.name(), &body).await {
+        match self.rest.update_status::<Namespace>("", namespace.name(), &body).await {
             Err(error) if !is_not_found(&error) => Err(Error::api("report the namespace's content")(error)),
             _ => Ok(()),
         }

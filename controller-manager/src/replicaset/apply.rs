@@ -133,7 +133,7 @@ impl ReplicaSetController {
             "metadata": { "uid": set.uid(), "resourceVersion": set.metadata.resource_version },
             "status": status,
         });
-        match self.rest.patch_status::<ReplicaSet>(set.namespace(), set.name(), &body).await {
+        match self.rest.update_status::<ReplicaSet>(set.namespace(), set.name(), &body).await {
             Ok(_) => Ok(()),
             Err(error) if is_not_found(&error) => Ok(()),
             Err(error) => Err(Error::api("update the status")(error)),

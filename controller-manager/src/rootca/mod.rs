@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::controller::{
     Change, Error, Informer, Key, Outcome, Reconcile, Rest, View, is_already_exists, is_namespace_terminating,
@@ -98,14 +98,24 @@ impl Reconcile for Publisher {
                 self.rest.create::<ConfigMap>(namespace.name(), &body).await
             }
             Plan::Update => {
-                let mut data: serde_json::Map<String, Value> =
-                    map.iter().flat_map(|m| m.data.keys().map(|k| (k.clone(), Value::Null))).collect();
-                data.insert(DATA_KEY.into(), json!(self.root_ca));
+                // The role allows no read, but this one kind is kept whole.
+                let map = map.as_deref().expect("an update is planned for an existing map");
+                let mut annotations = map.metadata.annotations.clone().unwrap_or_default();
+                annotations.insert(DESCRIPTION_KEY.into(), DESCRIPTION.into());
                 let body = json!({
-                    "metadata": { "annotations": { DESCRIPTION_KEY: DESCRIPTION } },
-                    "data": data,
+                    "apiVersion": "v1",
+                    "kind": "ConfigMap",
+                    "metadata": {
+                        "name": NAME,
+                        "namespace": namespace.name(),
+                        "uid": map.uid(),
+                        "resourceVersion": map.metadata.resource_version,
+                        "labels": map.metadata.labels,
+                        "annotations": annotations,
+                    },
+                    "data": { DATA_KEY: self.root_ca },
                 });
-                self.rest.patch::<ConfigMap>(namespace.name(), NAME, &body).await
+                self.rest.replace::<ConfigMap>(namespace.name(), NAME, &body).await
             }
         };
         match result {
@@ -118,6 +128,8 @@ impl Reconcile for Publisher {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::ClusterResourceScope;
 use serde::Deserialize;
 
-use super::{Condition, nullable, slim_meta, view};
+use super::{WorkloadCondition, nullable, slim_meta, view};
 use crate::controller::View;
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -43,7 +43,7 @@ pub struct CsrSpec {
 #[serde(default)]
 pub struct CsrStatus {
     #[serde(deserialize_with = "nullable")]
-    pub conditions: Vec<Condition>,
+    pub conditions: Vec<WorkloadCondition>,
     /// Base64 of the issued chain.
     #[serde(deserialize_with = "nullable")]
     pub certificate: String,
