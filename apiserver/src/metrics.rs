@@ -206,7 +206,7 @@ impl Metrics {
             };
         }
         let scope = match (info.name.as_str(), info.verb.as_str(), info.namespace.as_str()) {
-            ("", verb, _) if verb == "create" => "resource",
+            ("", "create", _) => "resource",
             ("", _, "") => "cluster",
             ("", _, _) => "namespace",
             _ => "resource",
