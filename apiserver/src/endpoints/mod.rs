@@ -1,4 +1,4 @@
-//! From an authorized request to an answer: discovery, and one handler per verb for every resource.
+//! From an authorized request to an answer: discovery, OpenAPI, and one handler per verb for every resource.
 //!
 //! A read or a watch leaves at the cache and never decodes an object, unless another shape or version of it is
 //! asked for. A write goes: decode, strict check, prune, type check, default, metadata rules, mutating
@@ -14,6 +14,7 @@ mod discovery;
 mod handlers;
 mod metadata;
 pub mod negotiation;
+mod openapi;
 mod partial;
 pub mod query;
 pub mod responses;
@@ -36,7 +37,7 @@ use crate::resources::{Registry, SubresourceHandler, SubresourceRequest, Table};
 use discovery::Discovery;
 use scope::Scope;
 
-/// Answers every request below `/api` and `/apis`. Cheap to clone.
+/// Answers every request below `/api`, `/apis` and `/openapi`. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiHandler {
     server: Arc<Server>,
@@ -49,6 +50,7 @@ struct Server {
     admission: admission::Chain,
     schema: Arc<Schema>,
     discovery: Discovery,
+    documents: openapi::Index,
     min_request_timeout: Duration,
 }
 
@@ -62,8 +64,17 @@ impl ApiHandler {
         min_request_timeout: Duration,
     ) -> Self {
         let discovery = Discovery::build(&table);
+        let documents = openapi::Index::build(&table);
         Self {
-            server: Arc::new(Server { table, registry, admission, schema, discovery, min_request_timeout }),
+            server: Arc::new(Server {
+                table,
+                registry,
+                admission,
+                schema,
+                discovery,
+                documents,
+                min_request_timeout,
+            }),
         }
     }
 
@@ -113,6 +124,9 @@ impl Server {
 
     async fn dispatch(&self, request: ApiRequest) -> Result<Response, Status> {
         if !request.ctx.info.is_resource {
+            if request.parts.uri.path().starts_with("/openapi") {
+                return self.documents.serve(&self.table, &self.schema, &request.parts);
+            }
             return self.discovery.serve(&request.parts);
         }
         let scope = Scope::resolve(self, &request)?;

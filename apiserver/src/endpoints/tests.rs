@@ -608,3 +608,29 @@ async fn discovery_has_both_forms() {
     let cached = server.call(Method::GET, "/apis", &[("accept", accept), ("if-none-match", &etag)], "").await;
     assert_eq!(cached.code, 304);
 }
+
+#[tokio::test]
+async fn openapi_says_what_clients_look_for() {
+    let server = server();
+    let index = server.get("/openapi/v3").await;
+    let url = index.body["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().expect("url").to_owned();
+    let document = server.get(&url).await;
+    assert_eq!(document.code, 200);
+    let patch = &document.body["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+    assert_eq!(
+        patch["x-kubernetes-group-version-kind"],
+        json!({"group": "apps", "version": "v1", "kind": "Deployment"})
+    );
+    let parameters = patch["parameters"].as_array().expect("parameters");
+    assert!(parameters.iter().any(|p| p["name"] == "fieldValidation"));
+    let schemas = document.body["components"]["schemas"].as_object().expect("schemas");
+    let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+    assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
+    // Every reference leads somewhere.
+    let text = document.body.to_string();
+    for reference in text.split("\"#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().expect("a quote");
+        assert!(schemas.contains_key(name), "{name}");
+    }
+    assert_eq!(server.get("/openapi/v3/apis/none/v1").await.code, 404);
+}

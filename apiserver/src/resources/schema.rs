@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// Upstream's schema, one line of JSON: type name to fields.
 const DATA: &str = include_str!("data/schema.json");
@@ -31,6 +33,9 @@ pub struct TypeDef {
     fields: Vec<Field>,
     /// `atomic`: replaced as a whole by server-side apply.
     pub atomic: bool,
+    pub required: Box<[Box<str>]>,
+    /// Group, version and kind, of types that are kinds.
+    pub kinds: Box<[[Box<str>; 3]]>,
 }
 
 /// One field of a struct.
@@ -48,6 +53,8 @@ pub struct Field {
     /// Strategic merge: only keys listed in the patch stay (`retainKeys`).
     pub patch_retain_keys: bool,
     pub patch_merge_key: Option<Box<str>>,
+    /// What an absent field means, where the type says so.
+    pub default: Option<Value>,
 }
 
 /// How server-side apply owns a list.
@@ -90,6 +97,10 @@ struct RawType {
     t: Option<String>,
     #[serde(default, rename = "mapType")]
     map_type: Option<String>,
+    #[serde(default)]
+    required: Box<[Box<str>]>,
+    #[serde(default)]
+    gvk: Box<[[Box<str>; 3]]>,
 }
 
 #[derive(Deserialize)]
@@ -108,6 +119,7 @@ struct RawFullField {
     map_type: Option<String>,
     patch_strategy: Option<String>,
     patch_merge_key: Option<Box<str>>,
+    default: Option<Value>,
 }
 
 impl Schema {
@@ -135,6 +147,11 @@ impl Schema {
 
     pub fn get(&self, id: TypeId) -> &TypeDef {
         &self.types[id.0 as usize]
+    }
+
+    /// A fingerprint of the schema's text.
+    pub fn hash() -> [u8; 32] {
+        Sha256::digest(DATA.as_bytes()).into()
     }
 
     /// Looks through aliases: a struct that only names a scalar becomes the scalar.
@@ -216,7 +233,14 @@ fn type_def(name: &str, raw: &RawType, by_name: &HashMap<Box<str>, TypeId>) -> T
         (_, Some(text)) => Some(parse_type(text, by_name)),
         _ => None,
     };
-    TypeDef { name: name.into(), alias, fields, atomic: raw.map_type.as_deref() == Some("atomic") }
+    TypeDef {
+        name: name.into(),
+        alias,
+        fields,
+        atomic: raw.map_type.as_deref() == Some("atomic"),
+        required: raw.required.clone(),
+        kinds: raw.gvk.clone(),
+    }
 }
 
 fn field_def(name: &str, raw: &RawField, by_name: &HashMap<Box<str>, TypeId>) -> Field {
@@ -242,6 +266,7 @@ fn field_def(name: &str, raw: &RawField, by_name: &HashMap<Box<str>, TypeId>) ->
         patch_merge: strategy.split(',').any(|s| s == "merge"),
         patch_retain_keys: strategy.split(',').any(|s| s == "retainKeys"),
         patch_merge_key: full.patch_merge_key.clone(),
+        default: full.default.clone(),
     }
 }
 
