@@ -16,6 +16,8 @@ pub const RULES: Rules = Rules {
     prepare_status,
     validate_status,
     status: StatusRule::Split,
+    // Kubelets name their requests by a digest with capital letters.
+    name: crate::registry::names::path_segment,
     ..Rules::PLAIN
 };
 
