@@ -34,11 +34,11 @@ pub fn empty_dir(path: &Path, memory: Option<i64>, owner: Owner, ready: &Path) -
         return Ok(());
     }
     folder(path)?;
-    if let Some(bytes) = memory {
-        if !is_mounted(path)? {
-            mounts::tmpfs(path, bytes)?;
-        }
-        fs::set_permissions(path, fs::Permissions::from_mode(FOLDER_MODE))?;
+    // A tmpfs keeps the mode the kernel gives it, 1777, as upstream leaves it.
+    if let Some(bytes) = memory
+        && !is_mounted(path)?
+    {
+        mounts::tmpfs(path, bytes)?;
     }
     if let Some(group) = owner.group {
         ownership::set_group(path, group, false)?;
