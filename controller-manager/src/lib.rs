@@ -17,6 +17,7 @@ pub mod identity;
 pub mod metrics;
 pub mod namespace;
 pub mod nodeipam;
+pub mod nodelifecycle;
 pub mod podgc;
 pub mod registry;
 pub mod replicaset;

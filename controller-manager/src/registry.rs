@@ -2,8 +2,8 @@
 
 use crate::daemon::Context;
 use crate::{
-    certificates, deployment, endpoint, endpointslice, garbagecollector, namespace, nodeipam, podgc,
-    replicaset, rootca, serviceaccount, tainteviction,
+    certificates, deployment, endpoint, endpointslice, garbagecollector, namespace, nodeipam, nodelifecycle,
+    podgc, replicaset, rootca, serviceaccount, tainteviction,
 };
 
 /// One controller.
@@ -66,6 +66,7 @@ pub const CONTROLLERS: &[Row] = &[
         certificates::cleaner::start,
     ),
     row("node-ipam-controller", "nodeipam", "node-controller", nodeipam::start),
+    row("node-lifecycle-controller", "nodelifecycle", "node-controller", nodelifecycle::start),
     row("taint-eviction-controller", "taint-eviction-controller", "node-controller", tainteviction::start),
 ];
 

@@ -55,12 +55,17 @@ struct Progress {
     /// The deployment's resourceVersion after an earlier write of the same plan.
     resource_version: Option<String>,
     created: Option<String>,
+    /// Written with the status: there, unlike on the object itself, an annotation does not count as a new
+    /// generation.
+    revision: Option<String>,
 }
 
 impl DeploymentController {
     pub(super) async fn apply(&self, deployment: &Deployment, plan: Plan) -> Result<(), Error> {
-        let mut progress =
-            Progress { resource_version: deployment.metadata.resource_version.clone(), created: None };
+        let mut progress = Progress {
+            resource_version: deployment.metadata.resource_version.clone(),
+            ..Progress::default()
+        };
         let mut status = plan.status;
         for write in plan.writes {
             self.write(deployment, write, &mut progress).await?;
@@ -76,8 +81,14 @@ impl DeploymentController {
                 condition(PROGRESSING, "True", "NewReplicaSetCreated", &message, now),
             );
         }
+        if progress.revision.is_some() {
+            status.get_or_insert_with(|| deployment.status.clone());
+        }
         match status {
-            Some(status) => self.write_status(deployment, &status, progress.resource_version).await,
+            Some(status) => {
+                let revision = progress.revision.as_deref();
+                self.write_status_and(deployment, &status, progress.resource_version, revision).await
+            }
             None => Ok(()),
         }
     }
@@ -115,8 +126,8 @@ impl DeploymentController {
                 }
             }
             Write::Revision(revision) => {
-                let annotations = json!({ super::revision::REVISION: revision });
-                self.annotate(deployment, annotations, Value::Null, progress).await
+                progress.revision = Some(revision);
+                Ok(())
             }
             Write::RollBack(rollback) => self.roll_back(deployment, rollback, progress).await,
         }
@@ -303,10 +314,23 @@ impl DeploymentController {
         status: &DeploymentStatus,
         resource_version: Option<String>,
     ) -> Result<(), Error> {
-        let body = json!({
+        self.write_status_and(deployment, status, resource_version, None).await
+    }
+
+    async fn write_status_and(
+        &self,
+        deployment: &Deployment,
+        status: &DeploymentStatus,
+        resource_version: Option<String>,
+        revision: Option<&str>,
+    ) -> Result<(), Error> {
+        let mut body = json!({
             "metadata": { "uid": deployment.uid(), "resourceVersion": resource_version },
             "status": status,
         });
+        if let Some(revision) = revision {
+            body["metadata"]["annotations"] = json!({ super::revision::REVISION: revision });
+        }
         match self.rest.update_status::<Deployment>(deployment.namespace(), deployment.name(), &body).await {
             Ok(_) => Ok(()),
             Err(error) if is_not_found(&error) => Ok(()),

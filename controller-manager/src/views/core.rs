@@ -247,7 +247,9 @@ pub struct LeaseSpec {
 }
 
 view!(Lease, "coordination.k8s.io", "v1", "Lease", "leases", NamespaceResourceScope);
-impl View for Lease {}
+impl View for Lease {
+    const FIELDS: Option<&'static str> = Some("metadata.namespace=kube-node-lease");
+}
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
