@@ -140,6 +140,7 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
         kubelet: kubelet_client(&config),
         service_ip_ranges: flags.service_cluster_ip_range.clone(),
         node_ports: flags.service_node_port_range.clone(),
+        event_ttl_seconds: flags.event_ttl.as_secs().max(1),
     });
     let strategy = |group: &str, name: &str| registry::strategy(&deps, group, name);
     let table = Arc::new(Table::new(&strategy, registry::handlers(&deps)));

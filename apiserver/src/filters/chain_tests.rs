@@ -43,7 +43,10 @@ struct Stub;
 
 #[async_trait]
 impl Handler for Stub {
-    async fn handle(&self, request: ApiRequest) -> Response {
+    async fn handle(&self, mut request: ApiRequest) -> Response {
+        if request.ctx.info.subresource == "exec" {
+            return echo(&mut request);
+        }
         request.ctx.warn("old \"thing\"");
         match request.ctx.info.resource.as_str() {
             "panics" => panic!("on purpose"),
@@ -51,6 +54,21 @@ impl Handler for Stub {
             _ => Response::new(full(request.ctx.user.name.clone())),
         }
     }
+}
+
+/// Switches protocols and sends back what comes.
+fn echo(request: &mut ApiRequest) -> Response {
+    let upgrade = request.parts.extensions.remove::<hyper::upgrade::OnUpgrade>().unwrap();
+    tokio::spawn(async move {
+        let stream = hyper_util::rt::TokioIo::new(upgrade.await.unwrap());
+        let (mut from, mut to) = tokio::io::split(stream);
+        tokio::io::copy(&mut from, &mut to).await.unwrap();
+    });
+    let mut response = Response::new(empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert("connection", HeaderValue::from_static("Upgrade"));
+    response.headers_mut().insert("upgrade", HeaderValue::from_static("echo"));
+    response
 }
 
 fn chain() -> Arc<Chain> {
@@ -109,6 +127,41 @@ async fn strangers_are_refused_in_upstreams_words() {
     assert_eq!(response.status(), 401);
     let status: Status = serde_json::from_str(&body).unwrap();
     assert_eq!((status.message.as_str(), status.reason.as_str()), ("Unauthorized", "Unauthorized"));
+}
+
+#[tokio::test]
+async fn a_stream_passes_the_chain() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let (mut client, server) = tokio::io::duplex(4096);
+    let chain = chain();
+    tokio::spawn(async move {
+        let connection =
+            Connection { remote: "127.0.0.1:1".parse().unwrap(), credentials: Credentials::default() };
+        let connection = Arc::new(connection);
+        let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+            let (chain, connection) = (Arc::clone(&chain), Arc::clone(&connection));
+            async move {
+                let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+                Ok::<_, std::convert::Infallible>(chain.serve(request, &connection).await)
+            }
+        });
+        let io = hyper_util::rt::TokioIo::new(server);
+        let http = hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
+        http.serve_connection_with_upgrades(io, service).await.unwrap();
+    });
+    let head = "GET /api/v1/namespaces/a/pods/p/exec HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\
+        Upgrade: echo\r\nAuthorization: Bearer jane\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(client.read_u8().await.unwrap());
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
+    client.write_all(b"ping").await.unwrap();
+    let mut echoed = [0; 4];
+    client.read_exact(&mut echoed).await.unwrap();
+    assert_eq!(&echoed, b"ping");
 }
 
 #[tokio::test]

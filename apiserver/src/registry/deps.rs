@@ -25,6 +25,8 @@ pub struct Deps {
     pub service_ip_ranges: Vec<IpNet>,
     /// `--service-node-port-range`.
     pub node_ports: RangeInclusive<u16>,
+    /// `--event-ttl`.
+    pub event_ttl_seconds: u64,
 }
 
 /// How service account tokens are issued.

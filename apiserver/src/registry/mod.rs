@@ -36,6 +36,7 @@ pub fn strategy(deps: &Arc<Deps>, group: &str, name: &str) -> Arc<dyn Strategy> 
             let hooks = Arc::new(ServiceHooks::new(deps));
             Arc::new(KindStrategy::with_hooks(table::rules(group, name), hooks))
         }
+        ("", "events") => Arc::new(KindStrategy::with_ttl(table::rules(group, name), deps.event_ttl_seconds)),
         ("", "namespaces/finalize") => Arc::new(core::namespace::finalize()),
         ("", "pods/ephemeralcontainers") => Arc::new(core::pod::ephemeral_containers()),
         ("", "pods/resize") => Arc::new(core::pod::resize()),

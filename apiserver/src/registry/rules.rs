@@ -102,15 +102,21 @@ impl Rules {
 pub struct KindStrategy {
     rules: Rules,
     hooks: Option<Arc<dyn Hooks>>,
+    /// A life time from the command line, in place of the rules' own.
+    ttl_seconds: Option<u64>,
 }
 
 impl KindStrategy {
     pub fn new(rules: Rules) -> Self {
-        Self { rules, hooks: None }
+        Self { rules, hooks: None, ttl_seconds: None }
+    }
+
+    pub fn with_ttl(rules: Rules, ttl_seconds: u64) -> Self {
+        Self { rules, hooks: None, ttl_seconds: Some(ttl_seconds) }
     }
 
     pub fn with_hooks(rules: Rules, hooks: Arc<dyn Hooks>) -> Self {
-        Self { rules, hooks: Some(hooks) }
+        Self { rules, hooks: Some(hooks), ttl_seconds: None }
     }
 }
 
@@ -186,7 +192,7 @@ impl Strategy for KindStrategy {
     }
 
     fn ttl_seconds(&self, object: &Object) -> Option<u64> {
-        (self.rules.ttl)(object)
+        self.ttl_seconds.or_else(|| (self.rules.ttl)(object))
     }
 
     fn hooks(&self) -> Option<&dyn Hooks> {
