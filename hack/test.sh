@@ -11,6 +11,9 @@ what=${1:-all}
 [[ $what =~ ^(all|unit|cluster)$ ]] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 export PINTLE_CLUSTER=${PINTLE_TEST_CLUSTER:-test}
 
+# shellcheck source=/dev/null
+. hack/lib/base.sh && . hack/lib/packages.sh
+
 step() { printf '\n\033[1m### %s (%d s)\033[0m\n' "$*" "$SECONDS"; }
 
 unit() {
@@ -61,6 +64,8 @@ cluster() {
   leftovers || { echo "left behind by 'local-up.sh down': see above" >&2; exit 1; }
 }
 
+# The build needs a compiler and protoc; as root they are installed, else their absence shows in the build.
+[ "$(id -u)" != 0 ] || packages_install etcd
 [ "$what" = cluster ] || unit
 [ "$what" = unit ] || cluster
 step "everything passed"
