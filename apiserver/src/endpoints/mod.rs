@@ -16,6 +16,7 @@ mod metadata;
 pub mod negotiation;
 mod openapi;
 mod partial;
+mod printers;
 pub mod query;
 pub mod responses;
 mod scope;

@@ -33,6 +33,8 @@ pub enum Shape {
     Object,
     /// Only kind, apiVersion and metadata (`PartialObjectMetadata`, or its list).
     PartialMetadata,
+    /// Columns and cells for people (`Table`).
+    Table,
 }
 
 /// What the answer is to be.
@@ -114,6 +116,7 @@ pub fn output(headers: &HeaderMap, shapes: bool) -> Result<Output, Status> {
             ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") if shapes => {
                 Shape::PartialMetadata
             }
+            ("Table", "meta.k8s.io", "v1") if shapes => Shape::Table,
             _ => continue,
         };
         return Ok(Output { encoding, shape });
@@ -167,7 +170,8 @@ mod tests {
     #[test]
     fn the_first_served_type_wins() {
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
-        assert_eq!(output(&headers(table), true).expect("json"), Output::JSON);
+        assert_eq!(output(&headers(table), true).expect("table").shape, Shape::Table);
+        assert_eq!(output(&headers(table), false).expect("json"), Output::JSON);
         let protobuf = "application/vnd.kubernetes.protobuf,application/json";
         assert_eq!(output(&headers(protobuf), true).expect("json"), Output::JSON);
         let partial = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";

@@ -465,7 +465,10 @@ async fn lists_are_joined_and_shaped() {
     assert_eq!(partial.body["kind"], "PartialObjectMetadataList");
     assert!(partial.body["items"][0].get("spec").is_none());
     let table = [("accept", "application/json;as=Table;g=meta.k8s.io;v=v1,application/json")];
-    assert_eq!(server.call(Method::GET, PODS, &table, "").await.body["kind"], "PodList");
+    let table = server.call(Method::GET, PODS, &table, "").await;
+    assert_eq!(table.body["kind"], "Table");
+    assert_eq!(table.body["columnDefinitions"][2]["name"], "Status");
+    assert_eq!(table.body["rows"].as_array().map(Vec::len), Some(3));
 
     for (query, code, message) in [
         ("fieldSelector=spec.foo%3D1", 400, "field label not supported: spec.foo"),

@@ -10,7 +10,7 @@ use super::super::negotiation::{self, Encoding, Shape};
 use super::super::query::{ListOptions, Query};
 use super::super::responses::{self, ListBody};
 use super::super::scope::Scope;
-use super::shaped;
+use super::{printer, shaped};
 use crate::cacher::{CachedObject, ListPage};
 use crate::request::Response;
 
@@ -22,19 +22,25 @@ pub(in super::super) async fn serve(
     let query = Query::parse(&scope.ctx.query);
     let options = ListOptions::parse(&query, &scope.def, &scope.namespace, &scope.name, false)?;
     let mut page = scope.store()?.list(options.into_list()).await?;
-    if scope.def.conversion.is_some() || output.shape != Shape::Object {
+    let gzip = negotiation::accepts_gzip(&request.headers);
+    if scope.def.conversion.is_some() || output.shape == Shape::PartialMetadata {
+        let shape = if output.shape == Shape::Table { Shape::Object } else { output.shape };
         for item in &mut page.items {
-            let bytes = shaped(scope, item, output.shape)?;
+            let bytes = shaped(scope, item, shape)?;
             *item = with_bytes(item, bytes);
         }
     }
     let (kind, api_version) = match output.shape {
+        Shape::Table => {
+            let printer = printer(scope, &query)?;
+            let table = printer.table(metadata(&page), page.items.iter().map(|i| i.bytes.as_ref()), true)?;
+            return responses::object(200, table, output.encoding, gzip).await;
+        }
         Shape::Object => (scope.def.list_kind.clone(), scope.def.api_version()),
         Shape::PartialMetadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
     };
     let head = head(&kind, &api_version, &page);
     let body = ListBody { head, items: page.items, tail: Bytes::from_static(b"]}") };
-    let gzip = negotiation::accepts_gzip(&request.headers);
     match output.encoding {
         Encoding::Json => responses::list(body, gzip).await,
         Encoding::Yaml => responses::object(200, body.joined(), Encoding::Yaml, gzip).await,
@@ -42,6 +48,13 @@ pub(in super::super) async fn serve(
 }
 
 fn head(kind: &str, api_version: &str, page: &ListPage) -> Bytes {
+    let metadata = metadata(page);
+    Bytes::from(format!(
+        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":["
+    ))
+}
+
+fn metadata(page: &ListPage) -> Value {
     let mut metadata = Map::new();
     metadata.insert("resourceVersion".to_owned(), page.revision.to_string().into());
     if !page.continue_token.is_empty() {
@@ -50,10 +63,7 @@ fn head(kind: &str, api_version: &str, page: &ListPage) -> Bytes {
     if let Some(remaining) = page.remaining {
         metadata.insert("remainingItemCount".to_owned(), remaining.into());
     }
-    let metadata = Value::Object(metadata);
-    Bytes::from(format!(
-        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":["
-    ))
+    Value::Object(metadata)
 }
 
 fn with_bytes(object: &CachedObject, bytes: Bytes) -> Arc<CachedObject> {

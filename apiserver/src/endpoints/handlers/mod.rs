@@ -15,6 +15,8 @@ use bytes::Bytes;
 use common::status::Status;
 
 use super::negotiation::{self, Output, Shape};
+use super::printers::{Include, TablePrinter};
+use super::query::Query;
 use super::scope::Scope;
 use super::{partial, responses};
 use crate::cacher::CachedObject;
@@ -30,7 +32,31 @@ fn shaped(scope: &Scope<'_>, object: &CachedObject, shape: Shape) -> Result<Byte
     match shape {
         Shape::Object => Ok(bytes),
         Shape::PartialMetadata => partial::metadata(&bytes),
+        Shape::Table => table(scope, &bytes),
     }
+}
+
+/// How this request wants objects of its kind printed.
+fn printer(scope: &Scope<'_>, query: &Query) -> Result<TablePrinter, Status> {
+    let include = Include::parse(query.get("includeObject"))?;
+    Ok(TablePrinter::new(&scope.def.group, &scope.def.kind, include))
+}
+
+/// One object as a table of one row.
+fn table(scope: &Scope<'_>, object: &[u8]) -> Result<Bytes, Status> {
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        metadata: Metadata,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Metadata {
+        resource_version: Option<String>,
+    }
+    let versioned: Versioned = serde_json::from_slice(object).map_err(Status::internal)?;
+    let metadata = serde_json::json!({"resourceVersion": versioned.metadata.resource_version});
+    let printer = printer(scope, &Query::parse(&scope.ctx.query))?;
+    printer.table(metadata, std::iter::once(object), true)
 }
 
 /// An object of the cache as a response.
@@ -54,8 +80,10 @@ async fn respond_tree(
     object: Object,
 ) -> Result<Response, Status> {
     let mut json = Bytes::from(scope.served_form(object).to_string());
-    if output.shape == Shape::PartialMetadata {
-        json = partial::metadata(&json)?;
+    match output.shape {
+        Shape::Object => {}
+        Shape::PartialMetadata => json = partial::metadata(&json)?,
+        Shape::Table => json = table(scope, &json)?,
     }
     responses::object(code, json, output.encoding, negotiation::accepts_gzip(&request.headers)).await
 }

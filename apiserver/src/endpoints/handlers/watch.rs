@@ -12,8 +12,10 @@ use rand::Rng;
 
 use super::super::negotiation::{self, Encoding, Shape};
 use super::super::partial;
+use super::super::printers::TablePrinter;
 use super::super::query::{ListOptions, Query};
 use super::super::scope::Scope;
+use super::printer;
 use crate::cacher::{WatchEvent, WatchReceiver};
 use crate::request::{BoxError, Response};
 use crate::resources::Conversion;
@@ -45,6 +47,8 @@ pub(in super::super) async fn serve(
         api_version: scope.def.api_version(),
         conversion: scope.def.conversion,
         shape: output.shape,
+        printer: printer(scope, &query)?,
+        columns_sent: false,
     };
     let deadline = tokio::time::Instant::now() + timeout.min(TIMEOUT_MAX);
     let state = Watching { events, encoder, deadline, ended: false };
@@ -91,11 +95,14 @@ struct EventEncoder {
     api_version: String,
     conversion: Option<Conversion>,
     shape: Shape,
+    printer: TablePrinter,
+    /// A table's columns go with the first event only.
+    columns_sent: bool,
 }
 
 impl EventEncoder {
     /// Appends one line; true when it is the last.
-    fn put(&self, out: &mut BytesMut, event: WatchEvent) -> bool {
+    fn put(&mut self, out: &mut BytesMut, event: WatchEvent) -> bool {
         let (name, object) = match event {
             WatchEvent::Added(object) => ("ADDED", object),
             WatchEvent::Modified(object) => ("MODIFIED", object),
@@ -109,6 +116,7 @@ impl EventEncoder {
                 let (kind, api_version) = match self.shape {
                     Shape::Object => (self.kind.as_str(), self.api_version.as_str()),
                     Shape::PartialMetadata => ("PartialObjectMetadata", "meta.k8s.io/v1"),
+                    Shape::Table => ("Table", "meta.k8s.io/v1"),
                 };
                 let object = format!(
                     "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{{\"resourceVersion\":\"{revision}\",\"creationTimestamp\":null{annotations}}}}}"
@@ -128,6 +136,11 @@ impl EventEncoder {
         let shaped = match self.shape {
             Shape::Object => Ok(converted),
             Shape::PartialMetadata => partial::metadata(&converted),
+            Shape::Table => {
+                let metadata = serde_json::json!({"resourceVersion": object.revision.to_string()});
+                let columns = !std::mem::replace(&mut self.columns_sent, true);
+                self.printer.table(metadata, std::iter::once(converted.as_ref()), columns)
+            }
         };
         match shaped {
             Ok(bytes) => {
