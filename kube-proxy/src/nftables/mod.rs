@@ -10,6 +10,8 @@ mod base;
 mod fragment;
 mod names;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use apply::{ApplyError, Nft};
 pub use base::{BaseConfig, LocalTraffic, NodePortAddresses, base};
