@@ -158,11 +158,11 @@ pub(super) async fn create(
         .admit(&mut attributes(scope, Operation::Create, requested_name, Some(object), None, dry_run))
         .await?;
     let strategy = scope.strategy();
+    strategy.prepare_for_create(object);
     let guard = match strategy.hooks() {
         Some(hooks) => Some(hooks.begin_write(object, None, dry_run).await?),
         None => None,
     };
-    strategy.prepare_for_create(object);
     let mut errors = strategy.validate(object);
     errors.extend(metadata::validate(object, &scope.def, strategy));
     if !errors.is_empty() {
@@ -250,11 +250,11 @@ impl<'s, 'a> Writing<'s, 'a> {
             .await?;
         self.check_version(&mut object, &old)?;
         let strategy = scope.strategy();
+        metadata::carry_generation(&mut object, &old);
+        strategy.prepare_for_update(&mut object, &old);
         if let Some(hooks) = strategy.hooks() {
             self.guard = Some(hooks.begin_write(&mut object, Some(&old), dry_run).await?);
         }
-        metadata::carry_generation(&mut object, &old);
-        strategy.prepare_for_update(&mut object, &old);
         metadata::carry_system_fields(&mut object, &old);
         let mut errors = metadata::validate(&object, &scope.def, strategy);
         errors.extend(metadata::validate_update(&object, &old));

@@ -247,7 +247,7 @@ pub trait Strategy: Send + Sync + 'static {
 /// Side effects around writes of one resource.
 #[async_trait]
 pub trait Hooks: Send + Sync {
-    /// Before validation of a create (`old` is `None`) or update; may allocate into `object`.
+    /// After the strategy prepared and before validation of a create (`old` is `None`) or update; may allocate into `object`.
     /// `dry_run` must leave no trace. The returned guard undoes when dropped uncommitted.
     async fn begin_write(
         &self,
