@@ -5,6 +5,7 @@
 
 pub mod binding;
 pub mod eviction;
+pub mod kubelet;
 pub mod reviews;
 pub mod scale;
 pub mod token;
@@ -43,6 +44,16 @@ pub fn handlers(deps: &Arc<Deps>) -> CustomHandlers {
         ("apps", "statefulsets"),
     ] {
         add(group, &format!("{resource}/scale"), Arc::new(scale::Scale::new(deps.clone(), group, resource)));
+    }
+    let client = Arc::new(kubelet::KubeletClient::new(deps.kubelet.clone()));
+    for (name, door) in [
+        ("pods/log", kubelet::Door::Log),
+        ("pods/exec", kubelet::Door::Exec),
+        ("pods/attach", kubelet::Door::Attach),
+        ("pods/portforward", kubelet::Door::PortForward),
+        ("nodes/proxy", kubelet::Door::NodeProxy),
+    ] {
+        add("", name, Arc::new(kubelet::Kubelet::new(deps.clone(), client.clone(), door)));
     }
     for (group, resource, review) in reviews::all(deps) {
         add(group, resource, review);

@@ -1,0 +1,164 @@
+//! `v5.channel.k8s.io`: a command's streams as numbered channels in websocket messages, translated to SPDY
+//! streams towards the kubelet.
+//!
+//! The first byte of a message is its channel; 255 closes the channel that the second byte names. The kubelet
+//! reports the command's end as a Status on the error channel.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use common::spdy::{Headers, ReadHalf, Session, Side, SpdyError, Stream, WriteHalf, session};
+use futures::{SinkExt, StreamExt};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Message, Role};
+
+pub(super) const PROTOCOL: &str = "v5.channel.k8s.io";
+
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const ERROR: u8 = 3;
+const RESIZE: u8 = 4;
+const CLOSE: u8 = 255;
+
+/// Messages that wait for a slow client before the kubelet's streams wait.
+const MESSAGES_MAX: usize = 8;
+/// One message towards the client carries at most this much.
+const MESSAGE_BYTES: usize = 16 * 1024;
+
+/// Which streams the client asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    pub tty: bool,
+}
+
+async fn open(session: &Session, kind: &str, wanted: bool) -> Result<Option<Stream>, SpdyError> {
+    if !wanted {
+        return Ok(None);
+    }
+    session.open_stream(Headers::new().with("streamtype", kind)).await.map(Some)
+}
+
+/// Runs until the command ends or the client leaves. Dropping the session ends the command's streams.
+pub(super) async fn carry(ours: Upgraded, theirs: Upgraded, wanted: Wanted) {
+    let socket = WebSocketStream::from_raw_socket(TokioIo::new(ours), Role::Server, None).await;
+    let (session, driver) = match session(TokioIo::new(theirs), Side::Client) {
+        Ok(pair) => pair,
+        Err(error) => {
+            tracing::debug!(%error, "no SPDY session with the kubelet");
+            return;
+        }
+    };
+    let driver = tokio::spawn(driver);
+    if let Err(error) = translate(socket, &session, wanted).await {
+        tracing::debug!(%error, "a command's streams could not be opened");
+    }
+    session.close();
+    if let Ok(Err(error)) = driver.await {
+        tracing::debug!(%error, "the SPDY session with the kubelet ended");
+    }
+}
+
+async fn translate(
+    socket: WebSocketStream<TokioIo<Upgraded>>,
+    session: &Session,
+    wanted: Wanted,
+) -> Result<(), SpdyError> {
+    let error = open(session, "error", true).await?;
+    let stdin = open(session, "stdin", wanted.stdin).await?;
+    let stdout = open(session, "stdout", wanted.stdout).await?;
+    let stderr = open(session, "stderr", wanted.stderr && !wanted.tty).await?;
+    let resize = open(session, "resize", wanted.tty).await?;
+    let (mut to_client, from_client) = socket.split();
+    let (queue, mut messages) = mpsc::channel::<Message>(MESSAGES_MAX);
+
+    // the other direction of an output stream is never used, but dropping it would reset the stream
+    let (mut readers, mut kept) = (Vec::new(), Vec::new());
+    for (channel, stream) in [(STDOUT, stdout), (STDERR, stderr), (ERROR, error)] {
+        if let Some(stream) = stream {
+            let (read, write) = stream.into_split();
+            kept.push(write);
+            readers.push(output(read, channel, queue.clone()));
+        }
+    }
+    let (stdin_read, stdin) = stdin.map(Stream::into_split).unzip();
+    let (resize_read, resize) = resize.map(Stream::into_split).unzip();
+    drop(queue);
+
+    let up = input(from_client, stdin, resize);
+    let down = async {
+        let write = async {
+            while let Some(message) = messages.recv().await {
+                if to_client.send(message).await.is_err() {
+                    return;
+                }
+            }
+            let _ = to_client.close().await;
+        };
+        futures::future::join(futures::future::join_all(readers), write).await;
+    };
+    tokio::select! {
+        () = up => {}
+        () = down => {}
+    }
+    drop((kept, stdin_read, resize_read));
+    Ok(())
+}
+
+/// Moves one of the command's outputs to the client.
+async fn output(mut from: ReadHalf, channel: u8, queue: mpsc::Sender<Message>) {
+    let mut buffer = vec![0u8; MESSAGE_BYTES];
+    while let Ok(n) = from.read(&mut buffer).await {
+        if n == 0 || queue.send(Message::Binary(framed(channel, &buffer[..n]))).await.is_err() {
+            break;
+        }
+    }
+}
+
+fn framed(channel: u8, data: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(data.len() + 1);
+    out.put_u8(channel);
+    out.put_slice(data);
+    out.freeze()
+}
+
+/// Moves what the client sends to the command; ends when the client leaves.
+async fn input<S, E>(mut from: S, mut stdin: Option<WriteHalf>, mut resize: Option<WriteHalf>)
+where
+    S: futures::Stream<Item = Result<Message, E>> + Unpin,
+{
+    while let Some(Ok(message)) = from.next().await {
+        let data: Bytes = match message {
+            Message::Binary(data) => data,
+            Message::Text(text) => Bytes::copy_from_slice(text.as_bytes()),
+            Message::Close(_) => return,
+            _ => continue,
+        };
+        let Some((channel, rest)) = data.split_first() else { continue };
+        match (*channel, rest) {
+            (STDIN, data) => write(&mut stdin, data).await,
+            (RESIZE, data) => write(&mut resize, data).await,
+            (CLOSE, [STDIN]) => {
+                if let Some(mut stdin) = stdin.take() {
+                    let _ = stdin.shutdown().await;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A stream that the kubelet no longer reads takes nothing more; the command's end is told elsewhere.
+async fn write(stream: &mut Option<WriteHalf>, data: &[u8]) {
+    if let Some(half) = stream
+        && !data.is_empty()
+        && (half.write_all(data).await.is_err() || half.flush().await.is_err())
+    {
+        *stream = None;
+    }
+}
