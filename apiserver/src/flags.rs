@@ -12,6 +12,7 @@ use clap::Parser;
     name = "kube-apiserver",
     about = "The Kubernetes API server: the only door to the cluster's storage.",
     disable_version_flag = true,
+    args_override_self = true,
     max_term_width = 110
 )]
 pub struct Flags {
@@ -315,6 +316,7 @@ mod tests {
             "--allow-privileged",
             "--etcd_servers=https://a:2379,https://b:2379",
             "--service-node-port-range=30000-30010",
+            "-v=2",
             "-v=4",
         ])
         .unwrap();
