@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::kuberuntime::Runtime;
 use crate::pleg::Pleg;
 use crate::pod::{self, PodManager};
-use crate::pod_workers::PodWorkers;
+use crate::pod_workers::{PodWorkers, WorkerState};
 use crate::sources::mirror::Mirrors;
 use crate::sources::{Source, Update};
 use crate::status::StatusManager;
@@ -139,6 +139,12 @@ impl SyncLoop {
         }
         self.count_running();
         self.tidy_mirrors();
+        // A mirror whose making failed, or that someone deleted, is made again.
+        for pod in self.pods.pods().iter().filter(|p| pod::is_static(p)) {
+            if self.workers.state(pod::uid(pod)) == Some(WorkerState::Sync) {
+                self.mirrors.ensure(pod);
+            }
+        }
         let known = self.workers.known();
         for uid in self.pleg.uids() {
             if known.contains(&uid) {

@@ -98,7 +98,7 @@ impl Mirrors {
                 }]);
             }
             Err(error) => {
-                tracing::debug!(%error, "mirror pod waits for the node's object");
+                tracing::debug!(pod = pod::format_pod(pod), %error, "mirror pod waits for the node's object");
                 return;
             }
         }
