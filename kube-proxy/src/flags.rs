@@ -7,7 +7,7 @@ use clap::{ArgAction, Parser};
 
 /// The Kubernetes network proxy: Services, and on request DNS and pod routes, on a node.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "kube-proxy", version = common::version::GIT_VERSION)]
+#[command(name = "kube-proxy", version = common::version::GIT_VERSION, args_override_self = true)]
 pub struct Flags {
     /// The path to the configuration file.
     #[arg(long)]

@@ -8,7 +8,7 @@ use clap::{ArgAction, Parser};
 
 /// The Kubernetes scheduler: assigns Pods to Nodes.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "kube-scheduler", version = common::version::GIT_VERSION)]
+#[command(name = "kube-scheduler", version = common::version::GIT_VERSION, args_override_self = true)]
 pub struct Flags {
     /// The path to the configuration file.
     #[arg(long)]
