@@ -36,6 +36,7 @@ use crate::resources::schema::Schema;
 use crate::resources::{Registry, SubresourceHandler, SubresourceRequest, Table};
 
 use discovery::Discovery;
+use openapi::OpenApi;
 use scope::Scope;
 
 /// Answers every request below `/api`, `/apis` and `/openapi`. Cheap to clone.
@@ -51,7 +52,7 @@ struct Server {
     admission: admission::Chain,
     schema: Arc<Schema>,
     discovery: Discovery,
-    documents: openapi::Index,
+    openapi: OpenApi,
     min_request_timeout: Duration,
 }
 
@@ -65,7 +66,7 @@ impl ApiHandler {
         min_request_timeout: Duration,
     ) -> Self {
         let discovery = Discovery::build(&table);
-        let documents = openapi::Index::build(&table);
+        let openapi = OpenApi::new(table.clone());
         Self {
             server: Arc::new(Server {
                 table,
@@ -73,7 +74,7 @@ impl ApiHandler {
                 admission,
                 schema,
                 discovery,
-                documents,
+                openapi,
                 min_request_timeout,
             }),
         }
@@ -125,8 +126,8 @@ impl Server {
 
     async fn dispatch(&self, request: ApiRequest) -> Result<Response, Status> {
         if !request.ctx.info.is_resource {
-            if request.parts.uri.path().starts_with("/openapi") {
-                return self.documents.serve(&self.table, &self.schema, &request.parts);
+            if request.parts.uri.path().starts_with("/openapi/") {
+                return self.openapi.serve(&request.parts).await;
             }
             return self.discovery.serve(&request.parts);
         }

@@ -6,11 +6,9 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
-use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 /// Upstream's schema, one line of JSON: type name to fields.
-const DATA: &str = include_str!("data/schema.json");
+pub(crate) const DATA: &str = include_str!("data/schema.json");
 
 /// All types.
 pub struct Schema {
@@ -33,9 +31,6 @@ pub struct TypeDef {
     fields: Vec<Field>,
     /// `atomic`: replaced as a whole by server-side apply.
     pub atomic: bool,
-    pub required: Box<[Box<str>]>,
-    /// Group, version and kind, of types that are kinds.
-    pub kinds: Box<[[Box<str>; 3]]>,
 }
 
 /// One field of a struct.
@@ -53,8 +48,6 @@ pub struct Field {
     /// Strategic merge: only keys listed in the patch stay (`retainKeys`).
     pub patch_retain_keys: bool,
     pub patch_merge_key: Option<Box<str>>,
-    /// What an absent field means, where the type says so.
-    pub default: Option<Value>,
 }
 
 /// How server-side apply owns a list.
@@ -97,10 +90,6 @@ struct RawType {
     t: Option<String>,
     #[serde(default, rename = "mapType")]
     map_type: Option<String>,
-    #[serde(default)]
-    required: Box<[Box<str>]>,
-    #[serde(default)]
-    gvk: Box<[[Box<str>; 3]]>,
 }
 
 #[derive(Deserialize)]
@@ -119,7 +108,6 @@ struct RawFullField {
     map_type: Option<String>,
     patch_strategy: Option<String>,
     patch_merge_key: Option<Box<str>>,
-    default: Option<Value>,
 }
 
 impl Schema {
@@ -147,11 +135,6 @@ impl Schema {
 
     pub fn get(&self, id: TypeId) -> &TypeDef {
         &self.types[id.0 as usize]
-    }
-
-    /// A fingerprint of the schema's text.
-    pub fn hash() -> [u8; 32] {
-        Sha256::digest(DATA.as_bytes()).into()
     }
 
     /// Looks through aliases: a struct that only names a scalar becomes the scalar.
@@ -233,14 +216,7 @@ fn type_def(name: &str, raw: &RawType, by_name: &HashMap<Box<str>, TypeId>) -> T
         (_, Some(text)) => Some(parse_type(text, by_name)),
         _ => None,
     };
-    TypeDef {
-        name: name.into(),
-        alias,
-        fields,
-        atomic: raw.map_type.as_deref() == Some("atomic"),
-        required: raw.required.clone(),
-        kinds: raw.gvk.clone(),
-    }
+    TypeDef { name: name.into(), alias, fields, atomic: raw.map_type.as_deref() == Some("atomic") }
 }
 
 fn field_def(name: &str, raw: &RawField, by_name: &HashMap<Box<str>, TypeId>) -> Field {
@@ -266,7 +242,6 @@ fn field_def(name: &str, raw: &RawField, by_name: &HashMap<Box<str>, TypeId>) ->
         patch_merge: strategy.split(',').any(|s| s == "merge"),
         patch_retain_keys: strategy.split(',').any(|s| s == "retainKeys"),
         patch_merge_key: full.patch_merge_key.clone(),
-        default: full.default.clone(),
     }
 }
 

@@ -1,191 +1,427 @@
-//! Operations, from a resource's verbs.
+//! The paths that the table's resources are served at: per resource, verb and subresource.
+//!
+//! Upstream: `apiserver/pkg/endpoints/installer.go`.
 
-use serde_json::{Map, Value, json};
+use super::facts::Facts;
+use super::operations::{ANY, Content, EVENTS, OBJECT, Operation, PATCHES, PathItem, RequestBody};
+use super::parameters::{self, Parameter, Parameters};
+use crate::resources::{ResourceDef, SubresourceDef, SubresourceHandler, Table};
 
-use super::schemas::Used;
-use crate::resources::schema::type_name;
-use crate::resources::{ResourceDef, SubresourceDef};
-
-const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
-const PATCH_TYPES: &[&str] = &[
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-];
+const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+const WATCH_EVENT: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent";
 
-/// What the operations of one path have in common.
-struct Target<'d> {
-    def: &'d ResourceDef,
-    group: &'d str,
-    version: &'d str,
-    kind: &'d str,
-    verbs: &'d [String],
+/// What may be done through a proxy.
+const PROXY_METHODS: &[&str] = &["delete", "get", "head", "options", "patch", "post", "put"];
+
+/// Makes paths.
+pub(super) struct Paths<'a> {
+    pub facts: &'a Facts,
+    pub parameters: Parameters<'a>,
+    pub table: &'a Table,
 }
 
-/// Adds every path of a resource.
-pub(super) fn add(paths: &mut Map<String, Value>, used: &mut Used<'_>, def: &ResourceDef) {
-    let root = if def.group.is_empty() {
-        format!("/api/{}", def.version)
-    } else {
-        format!("/apis/{}/{}", def.group, def.version)
-    };
-    let collection = if def.namespaced {
-        format!("{root}/namespaces/{{namespace}}/{}", def.resource)
-    } else {
-        format!("{root}/{}", def.resource)
-    };
-    let target = Target { def, group: &def.group, version: &def.version, kind: &def.kind, verbs: &def.verbs };
-    let verbs = |wanted: &[&str]| -> Vec<&str> {
-        def.verbs.iter().map(String::as_str).filter(|v| wanted.contains(v)).collect()
-    };
-    put(paths, used, &target, &collection, &verbs(&["list", "create", "deletecollection"]), false);
-    if def.namespaced && def.has_verb("list") {
-        put(paths, used, &target, &format!("{root}/{}", def.resource), &["list"], false);
-    }
-    let item = format!("{collection}/{{name}}");
-    put(paths, used, &target, &item, &verbs(&["get", "update", "patch", "delete"]), true);
-    for sub in &def.subresources {
-        let target = of_subresource(def, sub);
-        let verbs: Vec<&str> = sub.verbs.iter().map(String::as_str).collect();
-        put(paths, used, &target, &format!("{item}/{}", sub.name), &verbs, true);
+/// A group version as operations call it.
+struct Names {
+    /// `AppsV1`.
+    title: String,
+    /// `apps_v1`.
+    tag: String,
+    /// `/apis/apps/v1`.
+    prefix: String,
+}
+
+impl Names {
+    fn new(group: &str, version: &str) -> Self {
+        let words = group_words(group);
+        let prefix = if group.is_empty() { "/api".to_owned() } else { format!("/apis/{group}") };
+        if version.is_empty() {
+            return Self { title: title_all(&words), tag: lower_first(&title_all(&words)), prefix };
+        }
+        Self {
+            title: format!("{}{}", title_all(&words), title(version)),
+            tag: format!("{}_{version}", lower_first(&title_all(&words))),
+            prefix: format!("{prefix}/{version}"),
+        }
     }
 }
 
-fn of_subresource<'d>(def: &'d ResourceDef, sub: &'d SubresourceDef) -> Target<'d> {
-    Target { def, group: &sub.group, version: &sub.version, kind: &sub.kind, verbs: &sub.verbs }
+/// Where objects of a resource are.
+struct Place<'a> {
+    names: &'a Names,
+    def: &'a ResourceDef,
+    /// The type of the resource's kind.
+    ty: &'static str,
+    list: Option<&'static str>,
 }
 
-fn put(
-    paths: &mut Map<String, Value>,
-    used: &mut Used<'_>,
-    target: &Target<'_>,
-    path: &str,
-    verbs: &[&str],
-    named: bool,
-) {
-    if verbs.is_empty() {
-        return;
+impl Place<'_> {
+    fn scope(&self) -> &'static str {
+        if self.def.namespaced { "Namespaced" } else { "" }
     }
-    debug_assert!(verbs.iter().all(|verb| target.verbs.iter().any(|v| v == verb)));
-    let mut operations = Map::new();
-    for verb in verbs {
-        let method = match *verb {
-            "get" | "list" => "get",
-            "create" => "post",
-            "update" => "put",
-            "patch" => "patch",
-            "delete" | "deletecollection" => "delete",
-            _ => continue,
+
+    fn collection(&self, watch: bool) -> String {
+        let watch = if watch { "/watch" } else { "" };
+        let namespace = if self.def.namespaced { "/namespaces/{namespace}" } else { "" };
+        format!("{}{watch}{namespace}/{}", self.names.prefix, self.def.resource)
+    }
+
+    fn scope_parameters(&self, named: Option<&str>) -> Vec<Parameter> {
+        let mut out = Vec::new();
+        if let Some(kind) = named {
+            out.push(Parameter::path("name", format!("name of the {kind}")));
+        }
+        if self.def.namespaced {
+            out.push(parameters::namespace());
+        }
+        out
+    }
+
+    fn operation(&self, method: &'static str, id: String, description: String) -> Operation {
+        let def = self.def;
+        Operation {
+            method,
+            id,
+            description,
+            tag: self.names.tag.clone(),
+            action: Some(method),
+            kind: Some((def.group.clone(), def.version.clone(), def.kind.clone())),
+            body: None,
+            parameters: Vec::new(),
+            answer: Content::Type(self.ty),
+            codes: &[200],
+            produces: OBJECT,
+        }
+    }
+}
+
+impl Paths<'_> {
+    /// The paths of a group version.
+    pub(super) fn of_version(&self, group: &str, version: &str) -> Vec<PathItem> {
+        let names = Names::new(group, version);
+        let id = format!("get{}APIResources", names.title);
+        let mut out = vec![self.discovery(
+            &format!("{}/", names.prefix),
+            id,
+            "get available resources",
+            &names.tag,
+            "APIResourceList",
+        )];
+        for def in self.table.iter().filter(|d| d.group == group && d.version == version) {
+            let Some(ty) = self.facts.name_of(group, version, &def.kind) else { continue };
+            let list = self.facts.name_of(group, version, &def.list_kind);
+            let place = Place { names: &names, def, ty, list };
+            self.collection(&place, &mut out);
+            self.item(&place, &mut out);
+            if def.has_verb("watch") {
+                self.watches(&place, &mut out);
+            }
+            for sub in &def.subresources {
+                self.subresource(&place, sub, &mut out);
+            }
+        }
+        out.retain(|item| !item.operations.is_empty());
+        out
+    }
+
+    /// The path of a group's own document.
+    pub(super) fn of_group(&self, group: &str) -> PathItem {
+        let names = Names::new(group, "");
+        let (id, text, answer) = if group.is_empty() {
+            ("getCoreAPIVersions".to_owned(), "get available API versions", "APIVersions")
+        } else {
+            (format!("get{}APIGroup", names.title), "get information of a group", "APIGroup")
         };
-        operations.insert(method.to_owned(), operation(used, target, verb, path));
+        self.discovery(&format!("{}/", names.prefix), id, text, &names.tag, answer)
     }
-    let mut parameters = Vec::new();
-    if named {
-        parameters.push(in_path("name"));
-    }
-    if path.contains("{namespace}") {
-        parameters.push(in_path("namespace"));
-    }
-    operations.insert("parameters".to_owned(), parameters.into());
-    paths.insert(path.to_owned(), operations.into());
-}
 
-fn in_path(name: &str) -> Value {
-    json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "uniqueItems": true}})
-}
-
-fn in_query(name: &str, ty: &str) -> Value {
-    json!({"name": name, "in": "query", "schema": {"type": ty, "uniqueItems": true}})
-}
-
-fn operation(used: &mut Used<'_>, target: &Target<'_>, verb: &str, path: &str) -> Value {
-    let own = type_name(target.group, target.version, target.kind);
-    let kind = used.by_name(&own);
-    let answer = match verb {
-        "list" => used.by_name(&type_name(&target.def.group, &target.def.version, &target.def.list_kind)),
-        "delete" | "deletecollection" => used.by_name(STATUS),
-        _ => kind.clone(),
-    };
-    let content = |schema: Value| json!({"application/json": {"schema": schema}, "application/yaml": {"schema": schema}});
-    let mut responses = Map::new();
-    responses.insert("200".to_owned(), json!({"description": "OK", "content": content(answer.clone())}));
-    responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
-    if matches!(verb, "create" | "update" | "patch") {
-        responses.insert("201".to_owned(), json!({"description": "Created", "content": content(answer)}));
+    /// `/apis/`.
+    pub(super) fn groups(&self) -> PathItem {
+        let id = "getAPIVersions".to_owned();
+        self.discovery("/apis/", id, "get available API versions", "apis", "APIGroupList")
     }
-    let (action, parameters): (&str, Vec<Value>) = match verb {
-        "list" => ("list", list_parameters()),
-        "create" => ("post", write_parameters()),
-        "update" => ("put", write_parameters()),
-        "patch" => ("patch", [write_parameters(), vec![in_query("force", "boolean")]].concat()),
-        "delete" => ("delete", delete_parameters()),
-        "deletecollection" => ("deletecollection", [delete_parameters(), list_parameters()].concat()),
-        _ => ("get", Vec::new()),
-    };
-    let mut out = json!({
-        "operationId": operation_id(action, path),
-        "parameters": parameters,
-        "responses": responses,
-        "x-kubernetes-action": action,
-        "x-kubernetes-group-version-kind":
-            {"group": target.group, "version": target.version, "kind": target.kind},
-    });
-    let body = match verb {
-        "create" | "update" => Some(json!({"required": true, "content": {"*/*": {"schema": kind}}})),
-        "patch" => {
-            let content: Map<String, Value> = PATCH_TYPES
-                .iter()
-                .map(|t| ((*t).to_owned(), json!({"schema": {"type": "object"}})))
-                .collect();
-            Some(json!({"required": true, "content": content}))
+
+    /// `/version/`.
+    pub(super) fn version(&self) -> PathItem {
+        let text = "get the version information for this server";
+        let mut item = self.discovery("/version/", "getCodeVersion".to_owned(), text, "version", "");
+        for operation in &mut item.operations {
+            operation.answer = Content::Type("io.k8s.apimachinery.pkg.version.Info");
+            operation.produces = &["application/json"];
         }
-        "delete" | "deletecollection" => {
-            Some(json!({"content": {"*/*": {"schema": used.by_name(DELETE_OPTIONS)}}}))
+        item
+    }
+
+    fn discovery(&self, path: &str, id: String, text: &str, tag: &str, answer: &str) -> PathItem {
+        let name = format!("{META}.{answer}");
+        let answer = self.facts.known(&name).map_or(Content::Text, Content::Type);
+        let operation = Operation {
+            method: "get",
+            id,
+            description: text.to_owned(),
+            tag: tag.to_owned(),
+            action: None,
+            kind: None,
+            body: None,
+            parameters: Vec::new(),
+            answer,
+            codes: &[200],
+            produces: OBJECT,
+        };
+        PathItem { path: path.to_owned(), operations: vec![operation] }
+    }
+
+    fn collection(&self, place: &Place<'_>, out: &mut Vec<PathItem>) {
+        let Place { names, def, ty, list } = *place;
+        let (title, kind, scope) = (&names.title, &def.kind, place.scope());
+        let mut operations = Vec::new();
+        let common = || {
+            let mut all = place.scope_parameters(None);
+            all.push(parameters::pretty());
+            all
+        };
+        let list_text = || {
+            if def.has_verb("watch") {
+                format!("list or watch objects of kind {kind}")
+            } else {
+                format!("list objects of kind {kind}")
+            }
+        };
+        if def.has_verb("list")
+            && let Some(list) = list
+        {
+            let mut op = place.operation("get", format!("list{title}{scope}{kind}"), list_text());
+            op.action = Some("list");
+            op.answer = Content::Type(list);
+            op.produces = if def.has_verb("watch") { EVENTS } else { OBJECT };
+            op.parameters = common();
+            op.parameters.extend(self.parameters.list());
+            if def.namespaced {
+                let mut all = op.clone();
+                all.id = format!("list{title}{kind}ForAllNamespaces");
+                all.parameters.retain(|p| !p.in_path);
+                let path = format!("{}/{}", names.prefix, def.resource);
+                out.push(PathItem { path, operations: vec![all] });
+            }
+            operations.push(op);
         }
-        _ => None,
+        if def.has_verb("create") {
+            let mut op = place.operation(
+                "post",
+                format!("create{title}{scope}{kind}"),
+                format!("create {}", one(kind)),
+            );
+            op.body = Some(RequestBody { ty, required: true, consumes: ANY });
+            op.parameters = common();
+            op.parameters.extend(parameters::write());
+            op.codes = &[200, 201, 202];
+            operations.push(op);
+        }
+        if def.has_verb("deletecollection") {
+            let id = format!("delete{title}Collection{scope}{kind}");
+            let mut op = place.operation("delete", id, format!("delete collection of {kind}"));
+            op.action = Some("deletecollection");
+            op.body = Some(RequestBody { ty: DELETE_OPTIONS, required: false, consumes: ANY });
+            op.answer = Content::Type(STATUS);
+            op.parameters = common();
+            op.parameters.extend(self.parameters.delete_collection());
+            operations.push(op);
+        }
+        out.push(PathItem { path: place.collection(false), operations });
+    }
+
+    fn item(&self, place: &Place<'_>, out: &mut Vec<PathItem>) {
+        let Place { names, def, ty, .. } = *place;
+        let (title, kind, scope) = (&names.title, &def.kind, place.scope());
+        let mut common = place.scope_parameters(Some(kind));
+        common.push(parameters::pretty());
+        let mut operations = views(place, ty, &def.verbs, &format!("{title}{scope}{kind}"), None);
+        if def.has_verb("delete") {
+            let text = format!("delete {}", one(kind));
+            let mut op = place.operation("delete", format!("delete{title}{scope}{kind}"), text);
+            op.body = Some(RequestBody { ty: DELETE_OPTIONS, required: false, consumes: ANY });
+            op.answer = Content::Type(if def.returns_deleted { ty } else { STATUS });
+            op.codes = &[200, 202];
+            op.parameters = self.parameters.delete();
+            operations.push(op);
+        }
+        for op in &mut operations {
+            op.parameters.splice(0..0, common.iter().cloned());
+        }
+        out.push(PathItem { path: format!("{}/{{name}}", place.collection(false)), operations });
+    }
+
+    /// The older form of a watch, by path.
+    fn watches(&self, place: &Place<'_>, out: &mut Vec<PathItem>) {
+        let Place { names, def, .. } = *place;
+        let (title, kind, scope) = (&names.title, &def.kind, place.scope());
+        let mut watch = |id: String, path: String, parameters: Vec<Parameter>, single: bool| {
+            let text = if single {
+                format!(
+                    "watch changes to an object of kind {kind}. deprecated: use the 'watch' parameter with a list operation instead, filtered to a single item with the 'fieldSelector' parameter."
+                )
+            } else {
+                format!(
+                    "watch individual changes to a list of {kind}. deprecated: use the 'watch' parameter with a list operation instead."
+                )
+            };
+            let mut op = place.operation("get", id, text);
+            op.action = Some(if single { "watch" } else { "watchlist" });
+            op.answer = Content::Type(WATCH_EVENT);
+            op.produces = EVENTS;
+            op.parameters = parameters;
+            op.parameters.push(parameters::pretty());
+            op.parameters.extend(self.parameters.list());
+            out.push(PathItem { path, operations: vec![op] });
+        };
+        let collection = place.collection(true);
+        watch(
+            format!("watch{title}{scope}{kind}List"),
+            collection.clone(),
+            place.scope_parameters(None),
+            false,
+        );
+        let item = format!("{collection}/{{name}}");
+        watch(format!("watch{title}{scope}{kind}"), item, place.scope_parameters(Some(kind)), true);
+        if def.namespaced {
+            let path = format!("{}/watch/{}", names.prefix, def.resource);
+            watch(format!("watch{title}{kind}ListForAllNamespaces"), path, Vec::new(), false);
+        }
+    }
+
+    fn subresource(&self, place: &Place<'_>, sub: &SubresourceDef, out: &mut Vec<PathItem>) {
+        let Place { names, def, .. } = *place;
+        let whole = format!("{}{}{}{}", names.title, place.scope(), def.kind, title(&sub.name));
+        let path = format!("{}/{{name}}/{}", place.collection(false), sub.name);
+        if sub.kind.ends_with("Options") {
+            connections(place, sub, &whole, &path, out);
+            return;
+        }
+        let Some(ty) = self.facts.name_of(&sub.group, &sub.version, &sub.kind) else { return };
+        let mut operations = views(place, ty, &sub.verbs, &whole, Some(&sub.name));
+        if sub.verbs.iter().any(|v| v == "create") {
+            let text = format!("create {} of {}", sub.name, one(&def.kind));
+            let mut op = place.operation("post", format!("create{whole}"), text);
+            op.body = Some(RequestBody { ty, required: true, consumes: ANY });
+            op.answer = Content::Type(ty);
+            op.parameters = parameters::write();
+            op.codes = &[200, 201, 202];
+            operations.push(op);
+        }
+        let log = sub.name == "log" && matches!(sub.handler, SubresourceHandler::Custom(_));
+        for op in &mut operations {
+            op.kind = Some((sub.group.clone(), sub.version.clone(), sub.kind.clone()));
+            let mut common = place.scope_parameters(Some(&sub.kind));
+            common.push(parameters::pretty());
+            if log {
+                common.extend(parameters::options("PodLogOptions"));
+                op.answer = Content::Text;
+                op.produces = &["text/plain"];
+            }
+            op.parameters.splice(0..0, common);
+        }
+        out.push(PathItem { path, operations });
+    }
+}
+
+/// get, update and patch of an object or a view of it.
+fn views(
+    place: &Place<'_>,
+    ty: &'static str,
+    verbs: &[String],
+    whole: &str,
+    sub: Option<&str>,
+) -> Vec<Operation> {
+    let kind = &place.def.kind;
+    let has = |verb: &str| verbs.iter().any(|v| v == verb);
+    let what = match sub {
+        Some(sub) => format!("{sub} of the specified {kind}"),
+        None => format!("the specified {kind}"),
     };
-    if let Some(body) = body {
-        out["requestBody"] = body;
+    let mut out = Vec::new();
+    if has("get") {
+        out.push(place.operation("get", format!("read{whole}"), format!("read {what}")));
+    }
+    if has("update") {
+        let mut op = place.operation("put", format!("replace{whole}"), format!("replace {what}"));
+        op.body = Some(RequestBody { ty, required: true, consumes: ANY });
+        op.parameters = parameters::write();
+        op.codes = &[200, 201];
+        out.push(op);
+    }
+    if has("patch") {
+        let mut op = place.operation("patch", format!("patch{whole}"), format!("partially update {what}"));
+        op.body = Some(RequestBody { ty: PATCH, required: true, consumes: PATCHES });
+        op.parameters = parameters::patch();
+        op.codes = &[200, 201];
+        out.push(op);
+    }
+    for op in &mut out {
+        op.answer = Content::Type(ty);
     }
     out
 }
 
-/// Unique in a document: the action and the path's words.
-fn operation_id(action: &str, path: &str) -> String {
-    let mut out = action.to_owned();
-    for word in path.split(['/', '.', '-', '{', '}']).filter(|w| !w.is_empty()) {
-        let mut chars = word.chars();
-        out.extend(chars.next().map(|c| c.to_ascii_uppercase()));
-        out.push_str(chars.as_str());
+/// Streams to a pod, a service or a node.
+fn connections(place: &Place<'_>, sub: &SubresourceDef, whole: &str, path: &str, out: &mut Vec<PathItem>) {
+    let names = place.names;
+    let proxy = sub.name == "proxy";
+    let methods = if proxy { PROXY_METHODS } else { &["get", "post"] };
+    let tail = whole.strip_prefix(&names.title).unwrap_or(whole);
+    let item = |suffix: &str| -> Vec<Operation> {
+        methods
+            .iter()
+            .map(|method| {
+                let id = format!("connect{}{}{tail}{suffix}", names.title, title(method));
+                let verb = method.to_ascii_uppercase();
+                let text = format!("connect {verb} requests to {} of {}", sub.name, place.def.kind);
+                let mut op = place.operation(method, id, text);
+                op.action = Some("connect");
+                op.kind = Some((sub.group.clone(), sub.version.clone(), sub.kind.clone()));
+                op.answer = Content::Text;
+                op.produces = ANY;
+                op.parameters = place.scope_parameters(Some(&sub.kind));
+                if !suffix.is_empty() {
+                    op.parameters.push(Parameter::path("path", "path to the resource".to_owned()));
+                }
+                op.parameters.extend(parameters::options(&sub.kind));
+                op
+            })
+            .collect()
+    };
+    out.push(PathItem { path: path.to_owned(), operations: item("") });
+    if proxy {
+        out.push(PathItem { path: format!("{path}/{{path}}"), operations: item("WithPath") });
     }
-    out
 }
 
-fn write_parameters() -> Vec<Value> {
-    ["dryRun", "fieldManager", "fieldValidation"].map(|name| in_query(name, "string")).to_vec()
+/// `rbac.authorization.k8s.io` is `rbac authorization`.
+fn group_words(group: &str) -> Vec<&str> {
+    let group = group.strip_suffix(".k8s.io").unwrap_or(group);
+    if group.is_empty() { vec!["core"] } else { group.split('.').collect() }
 }
 
-fn delete_parameters() -> Vec<Value> {
-    vec![
-        in_query("dryRun", "string"),
-        in_query("gracePeriodSeconds", "integer"),
-        in_query("orphanDependents", "boolean"),
-        in_query("propagationPolicy", "string"),
-    ]
+fn title_all(words: &[&str]) -> String {
+    words.iter().map(|w| title(w)).collect()
 }
 
-fn list_parameters() -> Vec<Value> {
-    vec![
-        in_query("allowWatchBookmarks", "boolean"),
-        in_query("continue", "string"),
-        in_query("fieldSelector", "string"),
-        in_query("labelSelector", "string"),
-        in_query("limit", "integer"),
-        in_query("resourceVersion", "string"),
-        in_query("resourceVersionMatch", "string"),
-        in_query("sendInitialEvents", "boolean"),
-        in_query("timeoutSeconds", "integer"),
-        in_query("watch", "boolean"),
-    ]
+fn title(word: &str) -> String {
+    let mut chars = word.chars();
+    chars.next().map_or_else(String::new, |c| c.to_ascii_uppercase().to_string() + chars.as_str())
+}
+
+fn lower_first(word: &str) -> String {
+    let mut chars = word.chars();
+    chars.next().map_or_else(String::new, |c| c.to_ascii_lowercase().to_string() + chars.as_str())
+}
+
+/// `a Pod`, `an Ingress`; `Endpoints` are several already.
+fn one(kind: &str) -> String {
+    let article = match kind.chars().next() {
+        Some('A' | 'E' | 'I' | 'O' | 'U') => "an",
+        _ => "a",
+    };
+    if kind == "Endpoints" { kind.to_owned() } else { format!("{article} {kind}") }
 }

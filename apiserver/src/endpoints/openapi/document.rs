@@ -1,0 +1,184 @@
+//! Builds one document, piece by piece into a compressor: at no time is a whole document held as a tree or as
+//! plain text.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha512};
+
+use super::descriptions::Descriptions;
+use super::facts::Facts;
+use super::operations::PathItem;
+use super::parameters::Parameters;
+use super::paths::Paths;
+use super::schemas::{Dialect, Schemas};
+use crate::resources::Table;
+
+/// A finished document.
+#[derive(Clone)]
+pub(super) struct Document {
+    pub gzip: Bytes,
+    /// Upper case hex, without quotes.
+    pub hash: String,
+}
+
+/// What every document is built from.
+pub(super) struct Builder<'a> {
+    table: &'a Table,
+    facts: Facts,
+    descriptions: Descriptions,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(table: &'a Table) -> Self {
+        Self { table, facts: Facts::read(), descriptions: Descriptions::read() }
+    }
+
+    fn paths(&self) -> Paths<'_> {
+        Paths {
+            facts: &self.facts,
+            parameters: Parameters { descriptions: &self.descriptions },
+            table: self.table,
+        }
+    }
+
+    /// Every v3 document by its path below `/openapi/v3/`.
+    pub(super) fn v3(&self) -> Vec<(String, Document)> {
+        let mut out = Vec::new();
+        let paths = self.paths();
+        for (path, items) in [("apis", paths.groups()), ("version", paths.version())] {
+            out.push((path.to_owned(), self.v3_document(&[items], None)));
+        }
+        let mut groups = BTreeSet::new();
+        for (group, version) in self.group_versions() {
+            let prefix = if group.is_empty() { "api".to_owned() } else { format!("apis/{group}") };
+            let items = paths.of_version(&group, &version);
+            let path = format!("{prefix}/{version}");
+            if groups.insert(group.clone()) {
+                out.push((prefix, self.v3_document(&[paths.of_group(&group)], None)));
+            }
+            out.push((path, self.v3_document(&items, Some((group, version)))));
+        }
+        out.sort_by(|a, b| a.0.cmp(&b.0));
+        out
+    }
+
+    fn group_versions(&self) -> BTreeSet<(String, String)> {
+        self.table.iter().map(|d| (d.group.clone(), d.version.clone())).collect()
+    }
+
+    fn v3_document(&self, items: &[PathItem], version: Option<(String, String)>) -> Document {
+        let versions = version.into_iter().collect();
+        let mut sink = Sink::new();
+        sink.text("{\"openapi\":\"3.0.0\",\"info\":{\"title\":\"Kubernetes\",\"version\":\"unversioned\"},");
+        self.write_paths(&mut sink, items, Dialect::V3);
+        sink.text(",\"components\":{");
+        self.write_schemas(&mut sink, items, "schemas", Dialect::V3, &versions);
+        let security = json!({"BearerToken": bearer()});
+        sink.text(&format!(",\"securitySchemes\":{security}}}}}"));
+        sink.finish()
+    }
+
+    /// The v2 document, as JSON.
+    pub(super) fn v2(&self) -> Document {
+        let items = self.v2_paths();
+        let mut sink = Sink::new();
+        sink.text("{\"swagger\":\"2.0\",\"info\":{\"title\":\"Kubernetes\",\"version\":\"unversioned\"},");
+        self.write_paths(&mut sink, &items, Dialect::V2);
+        sink.text(",");
+        self.write_schemas(&mut sink, &items, "definitions", Dialect::V2, &self.group_versions());
+        let security = json!({"BearerToken": bearer()});
+        sink.text(&format!(",\"securityDefinitions\":{security},\"security\":[{{\"BearerToken\":[]}}]}}"));
+        sink.finish()
+    }
+
+    fn v2_paths(&self) -> Vec<PathItem> {
+        let paths = self.paths();
+        let mut items = vec![paths.groups(), paths.version()];
+        let mut groups = BTreeSet::new();
+        for (group, version) in self.group_versions() {
+            if groups.insert(group.clone()) {
+                items.push(paths.of_group(&group));
+            }
+            items.extend(paths.of_version(&group, &version));
+        }
+        items.sort_by(|a, b| a.path.cmp(&b.path));
+        items
+    }
+
+    fn write_paths(&self, sink: &mut Sink, items: &[PathItem], dialect: Dialect) {
+        sink.text("\"paths\":");
+        sink.object(items.iter().map(|item| (item.path.as_str(), item.render(dialect))));
+    }
+
+    fn write_schemas(
+        &self,
+        sink: &mut Sink,
+        items: &[PathItem],
+        key: &str,
+        dialect: Dialect,
+        group_versions: &BTreeSet<(String, String)>,
+    ) {
+        let mut roots = BTreeSet::new();
+        items.iter().for_each(|item| item.types(&mut roots));
+        let schemas =
+            Schemas { facts: &self.facts, descriptions: &self.descriptions, dialect, group_versions };
+        sink.text(&format!("\"{key}\":"));
+        let names = self.facts.reachable(&roots);
+        sink.object(names.into_iter().filter_map(|name| Some((name, schemas.schema(name)?))));
+    }
+}
+
+fn bearer() -> Value {
+    json!({"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header"})
+}
+
+/// Compresses and hashes what passes.
+struct Sink {
+    gzip: GzEncoder<Vec<u8>>,
+    hash: Sha512,
+}
+
+impl Sink {
+    fn new() -> Self {
+        Self { gzip: GzEncoder::new(Vec::new(), Compression::default()), hash: Sha512::new() }
+    }
+
+    fn text(&mut self, text: &str) {
+        self.write_all(text.as_bytes()).expect("a vector takes every write");
+    }
+
+    fn object<'v>(&mut self, entries: impl Iterator<Item = (&'v str, Value)>) {
+        let mut piece = String::new();
+        self.text("{");
+        for (i, (key, value)) in entries.enumerate() {
+            piece.clear();
+            let comma = if i > 0 { "," } else { "" };
+            write!(piece, "{comma}{}:{value}", Value::from(key)).expect("a string takes every write");
+            self.text(&piece);
+        }
+        self.text("}");
+    }
+
+    fn finish(self) -> Document {
+        let gzip = self.gzip.finish().expect("a vector takes every write").into();
+        Document { gzip, hash: hex::encode_upper(self.hash.finalize()) }
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.gzip.write_all(bytes)?;
+        self.hash.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.gzip.flush()
+    }
+}
