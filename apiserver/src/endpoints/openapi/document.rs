@@ -13,11 +13,18 @@ use sha2::{Digest, Sha512};
 
 use super::descriptions::Descriptions;
 use super::facts::Facts;
+use super::gnostic::{self, Message};
 use super::operations::PathItem;
 use super::parameters::Parameters;
 use super::paths::Paths;
 use super::schemas::{Dialect, Schemas};
 use crate::resources::Table;
+
+const TITLE: &str = "Kubernetes";
+/// Of the documents, not of the server: upstream's say so too.
+const VERSION: &str = "unversioned";
+/// How clients say who they are.
+const BEARER: &str = "BearerToken";
 
 /// A finished document.
 #[derive(Clone)]
@@ -75,11 +82,11 @@ impl<'a> Builder<'a> {
     fn v3_document(&self, items: &[PathItem], version: Option<(String, String)>) -> Document {
         let versions = version.into_iter().collect();
         let mut sink = Sink::new();
-        sink.text("{\"openapi\":\"3.0.0\",\"info\":{\"title\":\"Kubernetes\",\"version\":\"unversioned\"},");
+        sink.text(&format!("{{\"openapi\":\"3.0.0\",\"info\":{},", info()));
         self.write_paths(&mut sink, items, Dialect::V3);
         sink.text(",\"components\":{");
         self.write_schemas(&mut sink, items, "schemas", Dialect::V3, &versions);
-        let security = json!({"BearerToken": bearer()});
+        let security = json!({ BEARER: bearer() });
         sink.text(&format!(",\"securitySchemes\":{security}}}}}"));
         sink.finish()
     }
@@ -88,12 +95,36 @@ impl<'a> Builder<'a> {
     pub(super) fn v2(&self) -> Document {
         let items = self.v2_paths();
         let mut sink = Sink::new();
-        sink.text("{\"swagger\":\"2.0\",\"info\":{\"title\":\"Kubernetes\",\"version\":\"unversioned\"},");
+        sink.text(&format!("{{\"swagger\":\"2.0\",\"info\":{},", info()));
         self.write_paths(&mut sink, &items, Dialect::V2);
         sink.text(",");
         self.write_schemas(&mut sink, &items, "definitions", Dialect::V2, &self.group_versions());
-        let security = json!({"BearerToken": bearer()});
-        sink.text(&format!(",\"securityDefinitions\":{security},\"security\":[{{\"BearerToken\":[]}}]}}"));
+        let security = json!({ BEARER: bearer() });
+        sink.text(&format!(",\"securityDefinitions\":{security},\"security\":[{{\"{BEARER}\":[]}}]}}"));
+        sink.finish()
+    }
+
+    /// The v2 document, as gnostic's protobuf.
+    pub(super) fn v2_protobuf(&self) -> Document {
+        let items = self.v2_paths();
+        let versions = self.group_versions();
+        let mut sink = Sink::new();
+        sink.bytes(&gnostic::head(TITLE, VERSION).into_bytes());
+        let mut paths = Message::default();
+        for item in &items {
+            gnostic::path(&mut paths, &item.path, &item.render(Dialect::V2));
+        }
+        let mut field = Message::default();
+        field.bytes(8, &paths.into_bytes());
+        sink.bytes(&field.into_bytes());
+        let mut definitions = Message::default();
+        for (name, schema) in self.schemas(&items, Dialect::V2, &versions) {
+            gnostic::definition(&mut definitions, name, &schema);
+        }
+        let mut field = Message::default();
+        field.bytes(9, &definitions.into_bytes());
+        sink.bytes(&field.into_bytes());
+        sink.bytes(&gnostic::security(BEARER, &bearer()).into_bytes());
         sink.finish()
     }
 
@@ -124,14 +155,28 @@ impl<'a> Builder<'a> {
         dialect: Dialect,
         group_versions: &BTreeSet<(String, String)>,
     ) {
+        sink.text(&format!("\"{key}\":"));
+        sink.object(self.schemas(items, dialect, group_versions));
+    }
+
+    /// The types that `items` lead to, by name.
+    fn schemas<'b>(
+        &'b self,
+        items: &[PathItem],
+        dialect: Dialect,
+        group_versions: &'b BTreeSet<(String, String)>,
+    ) -> impl Iterator<Item = (&'static str, Value)> + 'b {
         let mut roots = BTreeSet::new();
         items.iter().for_each(|item| item.types(&mut roots));
         let schemas =
             Schemas { facts: &self.facts, descriptions: &self.descriptions, dialect, group_versions };
-        sink.text(&format!("\"{key}\":"));
         let names = self.facts.reachable(&roots);
-        sink.object(names.into_iter().filter_map(|name| Some((name, schemas.schema(name)?))));
+        names.into_iter().filter_map(move |name| Some((name, schemas.schema(name)?)))
     }
+}
+
+fn info() -> Value {
+    json!({"title": TITLE, "version": VERSION})
 }
 
 fn bearer() -> Value {
@@ -150,7 +195,11 @@ impl Sink {
     }
 
     fn text(&mut self, text: &str) {
-        self.write_all(text.as_bytes()).expect("a vector takes every write");
+        self.bytes(text.as_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.write_all(bytes).expect("a vector takes every write");
     }
 
     fn object<'v>(&mut self, entries: impl Iterator<Item = (&'v str, Value)>) {

@@ -14,6 +14,7 @@
 mod descriptions;
 mod document;
 mod facts;
+mod gnostic;
 mod operations;
 mod parameters;
 mod paths;
@@ -37,6 +38,7 @@ pub(super) struct OpenApi {
     table: Arc<Table>,
     v3: OnceCell<V3>,
     v2: OnceCell<Document>,
+    v2_protobuf: OnceCell<Document>,
 }
 
 /// The documents of `/openapi/v3`.
@@ -48,29 +50,35 @@ struct V3 {
 
 impl OpenApi {
     pub(super) fn new(table: Arc<Table>) -> Self {
-        Self { table, v3: OnceCell::new(), v2: OnceCell::new() }
+        Self { table, v3: OnceCell::new(), v2: OnceCell::new(), v2_protobuf: OnceCell::new() }
     }
 
     async fn v3(&self) -> Result<&V3, Status> {
-        let make = async || {
-            let table = self.table.clone();
-            tokio::task::spawn_blocking(move || V3::build(&table)).await.map_err(Status::internal)
-        };
-        self.v3.get_or_try_init(make).await
+        self.v3.get_or_try_init(|| self.make(V3::build)).await
     }
 
     async fn v2(&self) -> Result<&Document, Status> {
-        let make = async || {
-            let table = self.table.clone();
-            tokio::task::spawn_blocking(move || Builder::new(&table).v2()).await.map_err(Status::internal)
-        };
-        self.v2.get_or_try_init(make).await
+        self.v2.get_or_try_init(|| self.make(|builder| builder.v2())).await
+    }
+
+    async fn v2_protobuf(&self) -> Result<&Document, Status> {
+        self.v2_protobuf.get_or_try_init(|| self.make(|builder| builder.v2_protobuf())).await
+    }
+
+    /// Builds where it holds up no other request.
+    async fn make<T: Send + 'static>(
+        &self,
+        build: impl FnOnce(&Builder<'_>) -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        let table = self.table.clone();
+        let work = tokio::task::spawn_blocking(move || build(&Builder::new(&table)));
+        work.await.map_err(Status::internal)
     }
 }
 
 impl V3 {
-    fn build(table: &Table) -> Self {
-        let documents: BTreeMap<String, Document> = Builder::new(table).v3().into_iter().collect();
+    fn build(builder: &Builder<'_>) -> Self {
+        let documents: BTreeMap<String, Document> = builder.v3().into_iter().collect();
         let paths: serde_json::Map<String, serde_json::Value> = documents
             .iter()
             .map(|(path, d)| {

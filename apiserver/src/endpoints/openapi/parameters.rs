@@ -1,5 +1,7 @@
 //! The parameters that operations take.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use super::descriptions::Descriptions;
@@ -12,16 +14,16 @@ pub(super) struct Parameter {
     /// In the path, and then required; otherwise in the query.
     pub in_path: bool,
     pub ty: &'static str,
-    pub description: String,
+    pub description: Cow<'static, str>,
 }
 
 impl Parameter {
-    fn query(name: &'static str, ty: &'static str, description: &str) -> Self {
-        Self { name, in_path: false, ty, description: description.to_owned() }
+    fn query(name: &'static str, ty: &'static str, description: impl Into<Cow<'static, str>>) -> Self {
+        Self { name, in_path: false, ty, description: description.into() }
     }
 
-    pub(super) fn path(name: &'static str, description: String) -> Self {
-        Self { name, in_path: true, ty: "string", description }
+    pub(super) fn path(name: &'static str, description: impl Into<Cow<'static, str>>) -> Self {
+        Self { name, in_path: true, ty: "string", description: description.into() }
     }
 
     pub(super) fn render(&self, dialect: Dialect) -> Value {
@@ -35,7 +37,7 @@ impl Parameter {
             out["required"] = true.into();
         }
         if !self.description.is_empty() {
-            out["description"] = self.description.as_str().into();
+            out["description"] = self.description.as_ref().into();
         }
         out
     }
@@ -43,7 +45,7 @@ impl Parameter {
 
 /// What a path below a namespace has.
 pub(super) fn namespace() -> Parameter {
-    Parameter::path("namespace", "object name and auth scope, such as for teams and projects".to_owned())
+    Parameter::path("namespace", "object name and auth scope, such as for teams and projects")
 }
 
 pub(super) fn pretty() -> Parameter {
@@ -92,7 +94,7 @@ impl Parameters<'_> {
         let mut out = vec![dry_run()];
         out.extend(options.map(|(name, ty)| {
             let text = self.descriptions.of_field("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions", name);
-            Parameter::query(name, ty, text.unwrap_or_default())
+            Parameter::query(name, ty, text.unwrap_or_default().to_owned())
         }));
         out
     }
@@ -154,16 +156,16 @@ pub(super) fn options(kind: &str) -> Vec<Parameter> {
     let streams = |verb: &str| {
         vec![
             Parameter::query("container", "string", "The container; the only one of the pod when not given."),
-            Parameter::query("stderr", "boolean", &format!("Redirects the standard error of the {verb}.")),
-            Parameter::query("stdin", "boolean", &format!("Redirects the standard input of the {verb}.")),
-            Parameter::query("stdout", "boolean", &format!("Redirects the standard output of the {verb}.")),
-            Parameter::query("tty", "boolean", &format!("Allocates a terminal for the {verb}.")),
+            Parameter::query("stderr", "boolean", format!("Redirects the standard error of the {verb}.")),
+            Parameter::query("stdin", "boolean", format!("Redirects the standard input of the {verb}.")),
+            Parameter::query("stdout", "boolean", format!("Redirects the standard output of the {verb}.")),
+            Parameter::query("tty", "boolean", format!("Allocates a terminal for the {verb}.")),
         ]
     };
     let path = |what: &str| {
         let text =
             format!("The part of the URL that follows, as it is to be used for the call to the {what}.");
-        vec![Parameter::query("path", "string", &text)]
+        vec![Parameter::query("path", "string", text)]
     };
     match kind {
         "PodAttachOptions" => streams("attached process"),

@@ -384,7 +384,7 @@ fn connections(place: &Place<'_>, sub: &SubresourceDef, whole: &str, path: &str,
                 op.produces = ANY;
                 op.parameters = place.scope_parameters(Some(&sub.kind));
                 if !suffix.is_empty() {
-                    op.parameters.push(Parameter::path("path", "path to the resource".to_owned()));
+                    op.parameters.push(Parameter::path("path", "path to the resource"));
                 }
                 op.parameters.extend(parameters::options(&sub.kind));
                 op

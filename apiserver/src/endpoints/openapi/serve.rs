@@ -20,7 +20,17 @@ use crate::request::{Response, empty};
 const IMMUTABLE_FOR: jiff::SignedDuration = jiff::SignedDuration::from_hours(365 * 24);
 
 const JSON: &str = "application/json";
-const JSON_ONLY: &[&str] = &[JSON];
+/// What clients ask for, and what they are answered with. The first is for who takes anything. The older name
+/// of protobuf, with an `@`, is no well-formed media type: it is understood, never said.
+type Forms = &'static [(&'static str, &'static str)];
+
+const V3_FORMS: Forms = &[(JSON, JSON)];
+const V2_FORMS: Forms = &[
+    (JSON, JSON),
+    ("application/com.github.proto-openapi.spec.v2@v1.0+protobuf", V2_PROTOBUF),
+    (V2_PROTOBUF, V2_PROTOBUF),
+];
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// Where the document of `path` with this hash is.
 pub(super) fn url(path: &str, hash: &str) -> String {
@@ -46,10 +56,12 @@ impl OpenApi {
         let headers = &request.headers;
         match below {
             "v2" => {
-                if !takes_json(headers) {
-                    return Err(Status::not_acceptable(JSON_ONLY));
-                }
-                tagged(headers, self.v2().await?, JSON)
+                let content_type = form(headers, V2_FORMS)?;
+                let document = match content_type {
+                    JSON => self.v2().await?,
+                    _ => self.v2_protobuf().await?,
+                };
+                tagged(headers, document, content_type)
             }
             "v3" => Ok(responses::respond(200, JSON, self.v3().await?.root.clone())),
             _ => {
@@ -62,9 +74,7 @@ impl OpenApi {
 }
 
 fn v3_document(request: &http::request::Parts, name: &str, document: &Document) -> Result<Response, Status> {
-    if !takes_json(&request.headers) {
-        return Err(Status::not_acceptable(JSON_ONLY));
-    }
+    form(&request.headers, V3_FORMS)?;
     let query = request.uri.query().unwrap_or_default();
     let asked = query.split('&').find_map(|pair| pair.strip_prefix("hash=")).unwrap_or_default();
     if asked.is_empty() {
@@ -110,8 +120,25 @@ fn tagged(headers: &HeaderMap, document: &Document, content_type: &'static str) 
     Ok(response)
 }
 
-/// JSON is among what the client accepts.
-fn takes_json(headers: &HeaderMap) -> bool {
+/// The best form that the client accepts; the first one when it does not say.
+///
+/// # Errors
+/// 406 when it accepts none.
+fn form(headers: &HeaderMap, forms: Forms) -> Result<&'static str, Status> {
     let ranges = accepted(headers);
-    ranges.is_empty() || ranges.iter().any(|r| matches!(r.media_type, JSON | "*/*" | "application/*"))
+    let first = forms.first().map(|(_, answer)| *answer);
+    let chosen = if ranges.is_empty() {
+        first
+    } else {
+        ranges.iter().find_map(|range| match range.media_type {
+            "*/*" | "application/*" => first,
+            asked => {
+                forms.iter().find(|(name, _)| name.eq_ignore_ascii_case(asked)).map(|(_, answer)| *answer)
+            }
+        })
+    };
+    chosen.ok_or_else(|| {
+        let names: Vec<&str> = forms.iter().map(|(name, _)| *name).collect();
+        Status::not_acceptable(&names)
+    })
 }
