@@ -13,6 +13,7 @@ DNS_IP=10.96.0.10
 TARGET=x86_64-unknown-linux-gnu
 DAEMONS="kube-apiserver kube-scheduler kube-controller-manager kubelet kube-proxy"
 IMAGE_TAG=local
+PROFILE=${PINTLE_PROFILE:-release}           # cargo's: dev builds faster and runs slower
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 note() { printf '    %s\n' "$*"; }

@@ -4,14 +4,16 @@
 build_binaries() {
   local from=$1 name source target
   target=${CARGO_TARGET_DIR:-target}
-  say "building release binaries"
-  RUSTFLAGS="-C target-feature=+crt-static ${RUSTFLAGS:-}" cargo build --release --locked --quiet --target $TARGET \
+  say "building $PROFILE binaries"
+  RUSTFLAGS="-C target-feature=+crt-static ${RUSTFLAGS:-}" cargo build --profile "$PROFILE" --locked --quiet --target $TARGET \
     -p apiserver -p scheduler -p controller-manager -p kubelet -p kube-proxy -p hack \
     || die "the build failed"
+  [ "$PROFILE" != dev ] || target=$target/$TARGET/debug
+  [ "$PROFILE" = dev ] || target=$target/$TARGET/$PROFILE
   mkdir -p "$STATE/bin" "$STATE/images"
   chmod 711 "$STATE"
   for name in $DAEMONS pintle-hack pause; do
-    source=$target/$TARGET/release/$name
+    source=$target/$name
     [ -z "$from" ] || [ ! -x "$from/$name" ] || source=$from/$name
     [ "$source" != "$from/$name" ] || note "$name comes from $from"
     if ! cmp -s "$source" "$STATE/bin/$name"; then
