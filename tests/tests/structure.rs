@@ -22,7 +22,8 @@ fn a_daemon_depends_on_common_and_on_no_other_daemon() -> Result<()> {
     let metadata = metadata()?;
     let packages = metadata["packages"].as_array().context("packages")?;
     for daemon in DAEMONS {
-        let package = packages.iter().find(|p| p["name"] == daemon).with_context(|| format!("no crate {daemon}"))?;
+        let package =
+            packages.iter().find(|p| p["name"] == daemon).with_context(|| format!("no crate {daemon}"))?;
         for dependency in package["dependencies"].as_array().context("dependencies")? {
             let name = dependency["name"].as_str().unwrap_or("");
             ensure!(!DAEMONS.contains(&name), "{daemon} depends on {name}; daemons meet only at the API");

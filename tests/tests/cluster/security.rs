@@ -129,7 +129,7 @@ fn a_node_sees_its_own_secrets_only() -> Result<()> {
         "{said}"
     );
     let (allowed, said) = as_node2(&["get", "secrets"])?;
-    ensure!(!allowed && said.contains("can only read namespaced object of this type"), "{said}");
+    ensure!(!allowed && said.contains("No Object name found"), "{said}");
     let (allowed, said) = as_node2(&["label", "node", "node1", "x=y"])?;
     ensure!(
         !allowed && said.contains("node \"node2\" is not allowed to modify node \"node1\"")

@@ -12,7 +12,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
 
 pub(super) const PROTOCOL: &str = "v5.channel.k8s.io";
 
@@ -98,6 +99,7 @@ async fn translate(
                     return;
                 }
             }
+            let _ = to_client.send(finished()).await;
             let _ = to_client.close().await;
         };
         futures::future::join(futures::future::join_all(readers), write).await;
@@ -108,6 +110,11 @@ async fn translate(
     }
     drop((kept, stdin_read, resize_read));
     Ok(())
+}
+
+/// The close message of a stream that ended as it should: without its code clients report an error.
+pub(super) fn finished() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))
 }
 
 /// Moves one of the command's outputs to the client.

@@ -149,6 +149,7 @@ async fn carry(ours: Upgraded, theirs: Upgraded) {
                 break;
             }
         }
+        let _ = to_client.send(channels::finished()).await;
         let _ = to_client.close().await;
     };
     tokio::select! {
