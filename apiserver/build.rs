@@ -10,7 +10,7 @@ use std::error::Error;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 /// The module of k8s-openapi with the served version's types.
 const MODULE: &str = "v1_36";
@@ -40,10 +40,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Where cargo keeps the sources of k8s-openapi.
 fn sources() -> Result<PathBuf, Box<dyn Error>> {
-    let mut cargo = Command::new(env::var("CARGO")?);
-    cargo.args(["metadata", "--format-version=1", "--offline", "--filter-platform", &env::var("TARGET")?]);
-    cargo.arg("--manifest-path").arg(Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("Cargo.toml"));
-    let output = cargo.output()?;
+    // Offline first: nothing is missing but, on a new machine, packages that this build does not need.
+    let output = match metadata(&["--offline"])? {
+        known if known.status.success() => known,
+        _ => metadata(&[])?,
+    };
     if !output.status.success() {
         return Err(format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
@@ -55,7 +56,16 @@ fn sources() -> Result<PathBuf, Box<dyn Error>> {
         .find(|package| package["name"] == "k8s-openapi")
         .and_then(|package| package["manifest_path"].as_str())
         .ok_or("k8s-openapi is not among the dependencies")?;
+    println!("cargo::rerun-if-changed={manifest}");
     Ok(Path::new(manifest).parent().ok_or("a manifest has a directory")?.to_owned())
+}
+
+fn metadata(more: &[&str]) -> Result<Output, Box<dyn Error>> {
+    let manifest = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("Cargo.toml");
+    let mut cargo = Command::new(env::var("CARGO")?);
+    cargo.args(["metadata", "--format-version=1", "--locked", "--filter-platform", &env::var("TARGET")?]);
+    cargo.arg("--manifest-path").arg(manifest).args(more);
+    Ok(cargo.output()?)
 }
 
 fn rust_files(directory: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {

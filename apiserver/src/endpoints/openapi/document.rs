@@ -16,7 +16,7 @@ use super::facts::Facts;
 use super::gnostic::{self, Message};
 use super::operations::PathItem;
 use super::parameters::Parameters;
-use super::paths::Paths;
+use super::paths::{KEYS, Paths, WELL_KNOWN};
 use super::schemas::{Dialect, Schemas};
 use crate::resources::Table;
 
@@ -58,7 +58,13 @@ impl<'a> Builder<'a> {
     pub(super) fn v3(&self) -> Vec<(String, Document)> {
         let mut out = Vec::new();
         let paths = self.paths();
-        for (path, items) in [("apis", paths.groups()), ("version", paths.version())] {
+        let others = [
+            ("apis", paths.groups()),
+            ("version", paths.version()),
+            (WELL_KNOWN, paths.issuer(WELL_KNOWN)),
+            (KEYS, paths.issuer(KEYS)),
+        ];
+        for (path, items) in others {
             out.push((path.to_owned(), self.v3_document(&[items], None)));
         }
         let mut groups = BTreeSet::new();
@@ -130,7 +136,7 @@ impl<'a> Builder<'a> {
 
     fn v2_paths(&self) -> Vec<PathItem> {
         let paths = self.paths();
-        let mut items = vec![paths.groups(), paths.version()];
+        let mut items = vec![paths.groups(), paths.version(), paths.issuer(WELL_KNOWN), paths.issuer(KEYS)];
         let mut groups = BTreeSet::new();
         for (group, version) in self.group_versions() {
             if groups.insert(group.clone()) {

@@ -6,21 +6,14 @@ use serde_json::{Map, Value, json};
 
 use super::parameters::Parameter;
 use super::schemas::{Dialect, group_version_kind};
+use crate::endpoints::negotiation;
 
 /// What an object is answered as.
-pub(super) const OBJECT: &[&str] = &["application/json", "application/yaml"];
+pub(super) const OBJECT: &[&str] = negotiation::SUPPORTED;
 /// What a stream of events is answered as, beside [`OBJECT`].
 pub(super) const EVENTS: &[&str] = &["application/json", "application/json;stream=watch", "application/yaml"];
 /// Whatever comes.
 pub(super) const ANY: &[&str] = &["*/*"];
-/// What a patch may be.
-pub(super) const PATCHES: &[&str] = &[
-    "application/apply-patch+yaml",
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-];
-
 /// A body or an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {

@@ -3,8 +3,9 @@
 //! Upstream: `apiserver/pkg/endpoints/installer.go`.
 
 use super::facts::Facts;
-use super::operations::{ANY, Content, EVENTS, OBJECT, Operation, PATCHES, PathItem, RequestBody};
+use super::operations::{ANY, Content, EVENTS, OBJECT, Operation, PathItem, RequestBody};
 use super::parameters::{self, Parameter, Parameters};
+use crate::endpoints::handlers::patch::SUPPORTED;
 use crate::resources::{ResourceDef, SubresourceDef, SubresourceHandler, Table};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -12,6 +13,10 @@ const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions
 const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 const WATCH_EVENT: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent";
+
+/// The documents of the issuer of service account tokens.
+pub(super) const WELL_KNOWN: &str = ".well-known/openid-configuration";
+pub(super) const KEYS: &str = "openid/v1/jwks";
 
 /// What may be done through a proxy.
 const PROXY_METHODS: &[&str] = &["delete", "get", "head", "options", "patch", "post", "put"];
@@ -150,6 +155,30 @@ impl Paths<'_> {
         for operation in &mut item.operations {
             operation.answer = Content::Type("io.k8s.apimachinery.pkg.version.Info");
             operation.produces = &["application/json"];
+        }
+        item
+    }
+
+    /// What `path` of the issuer of service account tokens answers: a document of its own kind.
+    pub(super) fn issuer(&self, path: &str) -> PathItem {
+        let (id, text, tag, produces): (_, _, _, &'static [&'static str]) = match path {
+            WELL_KNOWN => (
+                "getServiceAccountIssuerOpenIDConfiguration",
+                "get service account issuer OpenID configuration, also known as the 'OIDC discovery doc'",
+                "WellKnown",
+                &["application/json"],
+            ),
+            _ => (
+                "getServiceAccountIssuerOpenIDKeyset",
+                "get service account issuer OpenID JSON Web Key Set (contains public token verification keys)",
+                "openid",
+                &["application/jwk-set+json"],
+            ),
+        };
+        let mut item = self.discovery(&format!("/{path}/"), id.to_owned(), text, tag, "");
+        for operation in &mut item.operations {
+            operation.answer = Content::Text;
+            operation.produces = produces;
         }
         item
     }
@@ -353,7 +382,7 @@ fn views(
     }
     if has("patch") {
         let mut op = place.operation("patch", format!("patch{whole}"), format!("partially update {what}"));
-        op.body = Some(RequestBody { ty: PATCH, required: true, consumes: PATCHES });
+        op.body = Some(RequestBody { ty: PATCH, required: true, consumes: SUPPORTED });
         op.parameters = parameters::patch();
         op.codes = &[200, 201];
         out.push(op);
