@@ -19,6 +19,7 @@ use super::tls::Tls;
 use crate::authentication::Credentials;
 use crate::filters::{Chain, Connection};
 use crate::metrics::Metrics;
+use crate::request::empty;
 
 /// Connections beyond this wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 20_000;
@@ -171,8 +172,14 @@ async fn connection(
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (chain, peer) = (Arc::clone(&chain), Arc::clone(&peer));
         async move {
+            let head_only = request.method() == http::Method::HEAD;
             let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-            Ok::<_, std::convert::Infallible>(chain.serve(request, &peer).await)
+            let mut response = chain.serve(request, &peer).await;
+            if head_only {
+                // Over HTTP/2 hyper would send it, and the peer break off.
+                *response.body_mut() = empty();
+            }
+            Ok::<_, std::convert::Infallible>(response)
         }
     });
     let serving = http.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
