@@ -29,9 +29,11 @@ pub struct Options {
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(options.listen.ip().is_loopback(), "--listen must be a loopback address, not {}", options.listen);
-    let listener = TcpListener::bind(options.listen).with_context(|| format!("listening on {}", options.listen))?;
+    let listener =
+        TcpListener::bind(options.listen).with_context(|| format!("listening on {}", options.listen))?;
     listener.set_nonblocking(true)?;
-    let namespace = File::open(&options.netns).with_context(|| format!("opening {}", options.netns.display()))?;
+    let namespace =
+        File::open(&options.netns).with_context(|| format!("opening {}", options.netns.display()))?;
     setns(namespace, CloneFlags::CLONE_NEWNET).context("entering the network namespace")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(listener, options.to))

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use oci_spec::image::{
-    Arch, ConfigBuilder, DescriptorBuilder, ImageConfigurationBuilder, ImageIndexBuilder, ImageManifestBuilder,
-    MediaType, Os, RootFsBuilder, Sha256Digest,
+    Arch, ConfigBuilder, DescriptorBuilder, ImageConfigurationBuilder, ImageIndexBuilder,
+    ImageManifestBuilder, MediaType, Os, RootFsBuilder, Sha256Digest,
 };
 use sha2::{Digest, Sha256};
 
@@ -104,7 +104,8 @@ fn config(options: &Options, layer: &Blob) -> anyhow::Result<Vec<u8>> {
     if let Some(user) = &options.user {
         run = run.user(user.clone());
     }
-    let root = RootFsBuilder::default().typ("layers").diff_ids(vec![format!("sha256:{}", layer.digest)]).build()?;
+    let root =
+        RootFsBuilder::default().typ("layers").diff_ids(vec![format!("sha256:{}", layer.digest)]).build()?;
     let config = ImageConfigurationBuilder::default()
         .architecture(Arch::Amd64)
         .os(Os::Linux)

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
-use nix::sys::signal::{SigSet, Signal, SigmaskHow, kill, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -99,7 +99,9 @@ fn settle(options: &Options, services: &mut BTreeMap<String, Service>) -> anyhow
                 let _ = kill(pid, Signal::SIGTERM);
             }
             (None, false) => {
-                let wait = service.not_before.map_or(Duration::ZERO, |t| t.saturating_duration_since(Instant::now()));
+                let wait = service
+                    .not_before
+                    .map_or(Duration::ZERO, |t| t.saturating_duration_since(Instant::now()));
                 if wait.is_zero() {
                     service.pid = start(options, name);
                     service.not_before = Some(Instant::now() + RESTART_DELAY);
@@ -128,7 +130,8 @@ fn service_names(folder: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 fn start(options: &Options, name: &str) -> Option<Pid> {
-    let log = OpenOptions::new().create(true).append(true).open(options.logs.join(format!("{name}.log"))).ok()?;
+    let log =
+        OpenOptions::new().create(true).append(true).open(options.logs.join(format!("{name}.log"))).ok()?;
     let mut command = Command::new(options.services.join(name));
     command.stdin(Stdio::null()).stdout(log.try_clone().ok()?).stderr(log);
     // SAFETY: only async-signal-safe calls between fork and exec: the signal mask is reset and a session made.

@@ -12,8 +12,8 @@ use anyhow::{Context, bail};
 use base64::Engine;
 use clap::Args;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 
 #[derive(Args)]
@@ -63,21 +63,51 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let front = authority(&pki, "front-proxy-ca", "front-proxy-ca")?;
     let etcd = authority(&pki, "etcd/ca", "etcd-ca")?;
 
-    let mut api_names: Vec<String> =
-        ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost", "127.0.0.1"]
-            .map(String::from)
-            .to_vec();
+    let mut api_names: Vec<String> = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "localhost",
+        "127.0.0.1",
+    ]
+    .map(String::from)
+    .to_vec();
     api_names.push(options.node.clone());
     api_names.extend(options.sans.iter().cloned());
-    let local: Vec<String> =
-        ["localhost", "127.0.0.1"].map(String::from).into_iter().chain([options.node.clone()]).chain(options.sans.iter().cloned()).collect();
+    let local: Vec<String> = ["localhost", "127.0.0.1"]
+        .map(String::from)
+        .into_iter()
+        .chain([options.node.clone()])
+        .chain(options.sans.iter().cloned())
+        .collect();
 
     let client = |name, organization| Leaf { name, organization, usages: CLIENT, sans: &[] };
-    leaf(&pki, "apiserver", &ca, &Leaf { name: "kube-apiserver", organization: None, usages: SERVER, sans: &api_names })?;
-    leaf(&pki, "apiserver-kubelet-client", &ca, &client("kube-apiserver-kubelet-client", Some("kubeadm:cluster-admins")))?;
+    leaf(
+        &pki,
+        "apiserver",
+        &ca,
+        &Leaf { name: "kube-apiserver", organization: None, usages: SERVER, sans: &api_names },
+    )?;
+    leaf(
+        &pki,
+        "apiserver-kubelet-client",
+        &ca,
+        &client("kube-apiserver-kubelet-client", Some("kubeadm:cluster-admins")),
+    )?;
     leaf(&pki, "front-proxy-client", &front, &client("front-proxy-client", None))?;
-    leaf(&pki, "etcd/server", &etcd, &Leaf { name: &options.node, organization: None, usages: BOTH, sans: &local })?;
-    leaf(&pki, "etcd/peer", &etcd, &Leaf { name: &options.node, organization: None, usages: BOTH, sans: &local })?;
+    leaf(
+        &pki,
+        "etcd/server",
+        &etcd,
+        &Leaf { name: &options.node, organization: None, usages: BOTH, sans: &local },
+    )?;
+    leaf(
+        &pki,
+        "etcd/peer",
+        &etcd,
+        &Leaf { name: &options.node, organization: None, usages: BOTH, sans: &local },
+    )?;
     leaf(&pki, "apiserver-etcd-client", &etcd, &client("kube-apiserver-etcd-client", None))?;
     service_account_keys(&pki)?;
 
@@ -105,7 +135,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let bootstrap = options.dir.join("bootstrap-kubelet.conf");
     if !bootstrap.exists() {
         let user = format!("token: {}", options.token);
-        write_private(&bootstrap, &kubeconfig(&options.server, &ca.certificate_pem, "tls-bootstrap-token-user", &user))?;
+        write_private(
+            &bootstrap,
+            &kubeconfig(&options.server, &ca.certificate_pem, "tls-bootstrap-token-user", &user),
+        )?;
     }
     Ok(())
 }
@@ -129,8 +162,11 @@ fn authority(pki: &Path, file: &str, name: &str) -> anyhow::Result<Authority> {
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyCertSign];
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyEncipherment,
+            KeyUsagePurpose::KeyCertSign,
+        ];
         validity(&mut params, 10);
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?;
@@ -138,7 +174,8 @@ fn authority(pki: &Path, file: &str, name: &str) -> anyhow::Result<Authority> {
         fs::write(&certificate_path, certificate.pem())?;
     }
     let certificate_pem = read(&certificate_path)?;
-    let key = KeyPair::from_pem(&read(&key_path)?).with_context(|| format!("reading {}", key_path.display()))?;
+    let key =
+        KeyPair::from_pem(&read(&key_path)?).with_context(|| format!("reading {}", key_path.display()))?;
     let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key)
         .with_context(|| format!("reading {}", certificate_path.display()))?;
     Ok(Authority { certificate_pem, issuer })
@@ -151,7 +188,8 @@ fn leaf(pki: &Path, file: &str, ca: &Authority, leaf: &Leaf<'_>) -> anyhow::Resu
     }
     let (certificate, key) = signed(ca, leaf)?;
     write_private(&key_path, &key)?;
-    fs::write(&certificate_path, certificate).with_context(|| format!("writing {}", certificate_path.display()))
+    fs::write(&certificate_path, certificate)
+        .with_context(|| format!("writing {}", certificate_path.display()))
 }
 
 /// A certificate and key in PEM, valid a year as kubeadm's.

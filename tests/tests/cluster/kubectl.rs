@@ -211,7 +211,9 @@ fn port_forward_reaches_a_pod() -> Result<()> {
     let mut child =
         ns.command(&["port-forward", "deployment/web", ":8080"]).stdout(Stdio::piped()).spawn()?;
     let mut line = String::new();
-    BufReader::new(child.stdout.take().context("stdout")?).read_line(&mut line)?;
+    // Kept to the end: kubectl would die of writing to a closed pipe.
+    let mut out = BufReader::new(child.stdout.take().context("stdout")?);
+    out.read_line(&mut line)?;
     let _child = Background(child);
     let port: u16 = line
         .split("127.0.0.1:")
