@@ -121,22 +121,20 @@ impl Worker {
             }
             self.admitted = true;
         }
-        if let Some(left) = deadline(&pod, &deps.status.get(&pod)) {
-            if left <= SignedDuration::ZERO {
-                let message = "Pod was active on the node longer than the specified deadline";
-                deps.runtime.recorder.event(
-                    &pod::reference(&pod),
-                    EventType::Normal,
-                    "DeadlineExceeded",
-                    message,
-                );
-                self.handle.inbox.lock().eviction = Some(Eviction {
-                    reason: "DeadlineExceeded".into(),
-                    message: message.into(),
-                    grace_seconds: None,
-                });
-                return Next::State(WorkerState::Terminating);
-            }
+        if deadline(&pod, &deps.status.get(&pod)).is_some_and(|left| left <= SignedDuration::ZERO) {
+            let message = "Pod was active on the node longer than the specified deadline";
+            deps.runtime.recorder.event(
+                &pod::reference(&pod),
+                EventType::Normal,
+                "DeadlineExceeded",
+                message,
+            );
+            self.handle.inbox.lock().eviction = Some(Eviction {
+                reason: "DeadlineExceeded".into(),
+                message: message.into(),
+                grace_seconds: None,
+            });
+            return Next::State(WorkerState::Terminating);
         }
         let next = self.sync_running(&pod, runtime).await;
         match (next, deadline(&pod, &deps.status.get(&pod))) {

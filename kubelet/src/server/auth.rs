@@ -203,7 +203,7 @@ impl Auth {
         }
         let reviews: Api<TokenReview> = Api::all(self.client.clone()?);
         let review = TokenReview {
-            spec: TokenReviewSpec { token: token.to_owned(), ..TokenReviewSpec::default() }.into(),
+            spec: TokenReviewSpec { token: token.to_owned(), ..TokenReviewSpec::default() },
             ..TokenReview::default()
         };
         let params = PostParams::default();
@@ -255,8 +255,7 @@ impl Auth {
                     ..ResourceAttributes::default()
                 }),
                 ..SubjectAccessReviewSpec::default()
-            }
-            .into(),
+            },
             ..SubjectAccessReview::default()
         };
         let reviews: Api<SubjectAccessReview> = Api::all(client);

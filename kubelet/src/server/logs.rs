@@ -59,7 +59,7 @@ pub async fn read(
         }
     }
     if !options.follow {
-        reader.to_end().await?;
+        reader.read_available().await?;
         reader.leftover().await;
         return reader.out.flush().await;
     }
@@ -104,7 +104,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Reads what is there now.
-    async fn to_end(&mut self) -> std::io::Result<()> {
+    async fn read_available(&mut self) -> std::io::Result<()> {
         while !self.out.done {
             let room = (LINE_BYTES_MAX - self.partial.len()) as u64;
             let n = (&mut self.file).take(room).read_until(b'\n', &mut self.partial).await?;
@@ -131,7 +131,7 @@ impl Reader<'_> {
         let mut changes = watch(&self.path);
         let mut running = true;
         loop {
-            self.to_end().await?;
+            self.read_available().await?;
             if self.out.done {
                 return self.out.flush().await;
             }

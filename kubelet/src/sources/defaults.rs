@@ -41,12 +41,9 @@ fn apply_container(container: &mut Container, host_network: bool) {
             requests.entry(name.clone()).or_insert_with(|| amount.clone());
         }
     }
-    for probe in [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe]
-    {
-        if let Some(probe) = probe {
-            apply_probe(probe);
-        }
-    }
+    let probes =
+        [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
+    probes.into_iter().flatten().for_each(apply_probe);
 }
 
 fn apply_probe(probe: &mut Probe) {

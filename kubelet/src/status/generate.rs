@@ -214,16 +214,12 @@ fn container_status(
             out.state = Some(waiting(why.reason, &why.message));
         }
     } else {
-        let default_reason = if kind == ContainerKind::App && !initialized {
-            "PodInitializing"
-        } else if kind == ContainerKind::Init
-            && has_inits_before(pod, container)
-            && runtime.containers.is_empty()
-        {
-            "PodInitializing"
-        } else {
-            "ContainerCreating"
+        let behind_others = match kind {
+            ContainerKind::App => !initialized,
+            ContainerKind::Init => has_inits_before(pod, container) && runtime.containers.is_empty(),
+            ContainerKind::Ephemeral => false,
         };
+        let default_reason = if behind_others { "PodInitializing" } else { "ContainerCreating" };
         out.state = Some(match facts.waiting.get(&container.name) {
             Some(why) => waiting(why.reason, &why.message),
             None => waiting(default_reason, ""),
