@@ -38,7 +38,7 @@ impl Executor {
 
     pub fn carry_out(&self, effect: Effect) {
         match effect {
-            Effect::Event(note) => self.recorder.record(note),
+            Effect::Event(note) => self.recorder.record(*note),
             Effect::Bind(binding) => {
                 let (client, inputs) = (self.client.clone(), self.inputs.clone());
                 self.tasks.spawn("bind", async move {

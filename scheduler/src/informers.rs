@@ -26,20 +26,11 @@ pub fn start(client: &Client, inputs: &mpsc::Sender<Input>, tasks: &Tasks) {
         unfinished,
         inputs,
         uid,
-        |pod| PodInfo::new(pod),
+        PodInfo::new,
         Input::Pod,
     );
     let all = watcher::Config::default;
-    spawn(
-        tasks,
-        "nodes",
-        Api::<NodeView>::all(client.clone()),
-        all(),
-        inputs,
-        name,
-        |node| Node::new(node),
-        Input::Node,
-    );
+    spawn(tasks, "nodes", Api::<NodeView>::all(client.clone()), all(), inputs, name, Node::new, Input::Node);
     spawn(
         tasks,
         "namespaces",

@@ -226,26 +226,26 @@ impl Core {
         action: &str,
         text: String,
     ) -> Effect {
-        Effect::Event(Note {
+        Effect::Event(Box::new(Note {
             kind,
             reason: reason.to_owned(),
             action: action.to_owned(),
             text,
             regarding: pod.reference(),
             related: None,
-        })
+        }))
     }
 }
 
 fn preempted_event(victim: &PodInfo, preemptor: &PodInfo, node: &str) -> Effect {
-    Effect::Event(Note {
+    Effect::Event(Box::new(Note {
         kind: "Normal",
         reason: "Preempted".into(),
         action: "Preempting".into(),
         text: format!("Preempted by pod {} on node {node}", preemptor.uid),
         regarding: victim.reference(),
         related: Some(preemptor.reference()),
-    })
+    }))
 }
 
 /// Filters a node twice where pods of the same or a higher priority are nominated for it: with them, because

@@ -71,7 +71,7 @@ pub struct Binding {
 #[derive(Debug, Clone)]
 pub enum Effect {
     Bind(Binding),
-    Event(Note),
+    Event(Box<Note>),
     /// Patch a pod's status: the PodScheduled condition and, when given, the nominated node ("" clears it).
     Status {
         pod: Arc<PodInfo>,
