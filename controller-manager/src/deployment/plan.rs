@@ -382,7 +382,7 @@ mod tests {
     fn a_new_template_surges_then_shrinks_the_old() {
         let d = deployment(10, json!(3), json!(2));
         let old = steady(9, "old", 10, 10);
-        check(&d, &[old.clone()], false, &["create 3", "revision 52"]);
+        check(&d, std::slice::from_ref(&old), false, &["create 3", "revision 52"]);
         let new = steady(1, "new", 3, 0);
         check(&d, &[old, new.clone()], false, &["scale s9 10->8"]);
         // Room again: the new one grows before the old one shrinks.
@@ -407,7 +407,7 @@ mod tests {
         let old = replica_set(9, "old", 10, 10, Some(10), Some(10));
         check(&d, &[old], true, &["scale s9 10->0"]);
         let empty = replica_set(9, "old", 0, 0, Some(10), Some(10));
-        check(&d, &[empty.clone()], true, &[]);
+        check(&d, std::slice::from_ref(&empty), true, &[]);
         check(&d, &[empty], false, &["create 10", "revision 52"]);
     }
 

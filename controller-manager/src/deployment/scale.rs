@@ -314,7 +314,7 @@ pub(super) mod tests {
     fn the_only_active_set_takes_it_all() {
         let (old, new) = (set(9, "old", 0, 0, None, None), set(1, "new", 3, 3, None, None));
         let name = |s: Option<Arc<ReplicaSet>>| s.map(|s| s.name().to_owned());
-        assert_eq!(name(active_or_latest(Some(&new), &[old.clone()])).as_deref(), Some("s1"));
+        assert_eq!(name(active_or_latest(Some(&new), std::slice::from_ref(&old))).as_deref(), Some("s1"));
         assert_eq!(name(active_or_latest(None, &[old])).as_deref(), Some("s9"));
     }
 }

@@ -211,18 +211,18 @@ mod tests {
         let mut d = deployment(2, json!(1), json!(0));
         d.status.conditions = vec![condition(PROGRESSING, "True", "NewReplicaSetCreated", "m", now())];
         let new = replica_set(1, "new", 2, 1, None, None);
-        let status = rollout(&d, &[new.clone()], Some(&new), now());
+        let status = rollout(&d, std::slice::from_ref(&new), Some(&new), now());
         assert_eq!(progressing(&status), ("True", "ReplicaSetUpdated", "ReplicaSet \"s1\" is progressing."));
         assert_eq!(find(&status.conditions, AVAILABLE).map(|c| c.status.as_str()), Some("False"));
         assert_eq!(next_progress_check(&d, &status, now()), Some(Duration::from_secs(601)));
 
         d.status = status;
         let late = now() + SignedDuration::from_secs(601);
-        let stuck = rollout(&d, &[new.clone()], Some(&new), late);
+        let stuck = rollout(&d, std::slice::from_ref(&new), Some(&new), late);
         assert_eq!(progressing(&stuck), ("False", TIMED_OUT, "ReplicaSet \"s1\" has timed out progressing."));
 
         let done = replica_set(1, "new", 2, 2, None, None);
-        let status = rollout(&d, &[done.clone()], Some(&done), late);
+        let status = rollout(&d, std::slice::from_ref(&done), Some(&done), late);
         assert_eq!(
             progressing(&status),
             ("True", NEW_REPLICA_SET_AVAILABLE, "ReplicaSet \"s1\" has successfully progressed.")
@@ -231,7 +231,7 @@ mod tests {
 
         // A pod failing after the rollout is over changes availability, not progress.
         d.status = status;
-        let hurt = rollout(&d, &[new.clone()], Some(&new), late);
+        let hurt = rollout(&d, std::slice::from_ref(&new), Some(&new), late);
         assert_eq!(progressing(&hurt).1, NEW_REPLICA_SET_AVAILABLE);
         assert_eq!(next_progress_check(&d, &hurt, late), None);
     }
