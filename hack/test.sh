@@ -55,7 +55,7 @@ leftovers() {
 
 cluster() {
   [ "$(id -u)" = 0 ] || { echo "the cluster suites need root; 'hack/test.sh unit' does not" >&2; exit 1; }
-  command -v curl > /dev/null || { apt-get update -qq && apt-get install -y -qq curl > /dev/null; }
+  packages_for_tests
   trap 'hack/local-up.sh down' EXIT
   suites embedded
   suites etcd

@@ -10,6 +10,7 @@ packages_install() {
   want runc runc
   want nft nftables
   want conntrack conntrack
+  want iptables iptables
   want ip iproute2
   want nsenter util-linux
   want pgrep procps
@@ -19,8 +20,22 @@ packages_install() {
   [ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
   { have busybox && busybox_static; } || missing+=(busybox-static)
   [ "$store" != etcd ] || want etcd etcd-server
+  apt_install "${missing[@]}"
+}
+
+# What the cluster suites need beside the cluster.
+packages_for_tests() {
+  local missing=() name
+  for name in curl skopeo docker-registry; do
+    command -v $name > /dev/null 2>&1 || missing+=($name)
+  done
+  apt_install "${missing[@]}"
+}
+
+apt_install() {
+  local missing=("$@")
   [ ${#missing[@]} -gt 0 ] || return 0
-  have apt-get || die "missing: ${missing[*]}; this script installs them with apt on Debian 12 only"
+  command -v apt-get > /dev/null || die "missing: ${missing[*]}; this script installs them with apt on Debian 12 only"
   say "installing ${missing[*]}"
   local shim=
   if [ ! -e /usr/sbin/policy-rc.d ]; then

@@ -104,14 +104,25 @@ impl Cluster {
 
     /// Runs a command inside a node (`node1`) and returns its output.
     pub fn node(&self, node: &str, command: &[&str]) -> Result<String> {
-        let output = Command::new(script())
-            .arg("exec")
-            .arg(node)
-            .args(command)
-            .env("PINTLE_CLUSTER", &self.name)
-            .stdin(Stdio::null())
-            .output()?;
-        succeeded(command, output)
+        succeeded(command, self.node_command(node, command).output()?)
+    }
+
+    /// A command that will run inside a node.
+    pub fn node_command(&self, node: &str, command: &[&str]) -> Command {
+        let mut inside = Command::new(script());
+        inside.arg("exec").arg(node).args(command).env("PINTLE_CLUSTER", &self.name).stdin(Stdio::null());
+        inside
+    }
+
+    /// The address of a node on the nodes' network.
+    pub fn node_address(&self, node: &str) -> Result<String> {
+        self.kubectl(&[
+            "get",
+            "node",
+            node,
+            "-o",
+            r#"jsonpath={.status.addresses[?(@.type=="InternalIP")].address}"#,
+        ])
     }
 
     /// Sends a signal to the processes of `program` inside a node; the pids it hit.

@@ -5,4 +5,5 @@ mod errors;
 mod kubectl;
 mod network;
 mod pods;
+mod registry;
 mod security;

@@ -139,12 +139,35 @@ fn a_node_sees_its_own_secrets_only() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_node_joins_by_token_and_is_given_its_certificate() -> Result<()> {
+    let cluster = Cluster::running();
+    let requests = cluster.json(&["get", "certificatesigningrequests"])?;
+    let joined = requests["items"].as_array().context("items")?.iter().any(|request| {
+        let spec = &request["spec"];
+        spec["signerName"] == "kubernetes.io/kube-apiserver-client-kubelet"
+            && spec["username"].as_str().is_some_and(|u| u.starts_with("system:bootstrap:"))
+            && request["status"]["certificate"].is_string()
+    });
+    ensure!(joined, "no node joined by its bootstrap token: {requests}");
+    let (allowed, said) =
+        as_node_alone(&cluster, "node2", &["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"])?;
+    ensure!(allowed && said == "system:node:node2", "{said}");
+    Ok(())
+}
+
 /// kubectl with the kubelet's own credentials, run on its node.
 fn as_node(ns: &Namespace, node: &str, args: &[&str]) -> Result<(bool, String)> {
+    let mut all = vec!["-n", &ns.name];
+    all.extend_from_slice(args);
+    as_node_alone(&ns.cluster, node, &all)
+}
+
+fn as_node_alone(cluster: &Cluster, node: &str, args: &[&str]) -> Result<(bool, String)> {
     let kubectl = String::from_utf8(Command::new("which").arg("kubectl").output()?.stdout)?;
-    let mut command = vec![kubectl.trim(), "--kubeconfig", "/etc/kubernetes/kubelet.conf", "-n", &ns.name];
+    let mut command = vec![kubectl.trim(), "--kubeconfig", "/etc/kubernetes/kubelet.conf"];
     command.extend_from_slice(args);
-    Ok(match ns.cluster.node(node, &command) {
+    Ok(match cluster.node(node, &command) {
         Ok(said) => (true, said),
         Err(error) => (false, error.to_string()),
     })
