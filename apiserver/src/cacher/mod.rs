@@ -117,7 +117,7 @@ pub enum WatchEvent {
         initial_events_end: bool,
     },
     /// The stream ends after this (410 Expired, or a watcher too slow).
-    Error(Status),
+    Error(Box<Status>),
 }
 
 /// A watcher's end of the stream. `None` means: closed; the client resumes from its last revision.

@@ -263,7 +263,7 @@ impl Cacher {
         let mut state = self.state.write();
         if after < state.history.start() {
             let (queue, receiver) = watchers::queue(1);
-            push(&queue, WatchEvent::Error(errors::watch_expired(after, state.history.start())));
+            push(&queue, WatchEvent::Error(Box::new(errors::watch_expired(after, state.history.start()))));
             return receiver;
         }
         let missed: Vec<WatchEvent> = state

@@ -7,8 +7,9 @@ use common::status::Status;
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
 
-/// What can be read and written, in upstream's order.
-pub const SUPPORTED: &[&str] = &["application/json", "application/yaml"];
+/// What can be read and written, in upstream's order. Protobuf is JSON by the time it comes here, and becomes
+/// protobuf again on the way out: see [`crate::server`].
+pub const SUPPORTED: &[&str] = &["application/json", "application/yaml", crate::protobuf::MEDIA_TYPE];
 
 /// An encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +101,37 @@ fn media_range(text: &str) -> Option<MediaRange<'_>> {
     Some(range)
 }
 
+/// What Accept would say if the client read JSON instead of protobuf; `None` when protobuf is not its choice.
+pub fn protobuf_as_json(headers: &HeaderMap) -> Option<String> {
+    for range in accepted(headers) {
+        let parameters = [range.parameter("as"), range.parameter("g"), range.parameter("v")];
+        let object = parameters[0].is_empty();
+        let partial = matches!(
+            parameters,
+            ["PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1"]
+        );
+        if range.media_type == crate::protobuf::MEDIA_TYPE {
+            match (object, partial) {
+                (true, _) => return Some("application/json".to_owned()),
+                (_, true) => {
+                    let [shape, group, version] = parameters;
+                    return Some(format!("application/json;as={shape};g={group};v={version}"));
+                }
+                // Tables have no protobuf form.
+                _ => {}
+            }
+        } else if range.encoding().is_some()
+            && (object
+                || partial
+                || parameters == ["Table", "meta.k8s.io", "v1"]
+                || parameters == ["APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2"])
+        {
+            return None;
+        }
+    }
+    None
+}
+
 /// Chooses the output. `shapes` says whether other shapes than the object are served here.
 ///
 /// # Errors
@@ -161,6 +193,8 @@ pub fn accepts_gzip(headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
 
+    const PROTOBUF_FIRST: &str = "application/vnd.kubernetes.protobuf,application/json";
+
     fn headers(accept: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, accept.parse().expect("header"));
@@ -172,12 +206,21 @@ mod tests {
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         assert_eq!(output(&headers(table), true).expect("table").shape, Shape::Table);
         assert_eq!(output(&headers(table), false).expect("json"), Output::JSON);
-        let protobuf = "application/vnd.kubernetes.protobuf,application/json";
-        assert_eq!(output(&headers(protobuf), true).expect("json"), Output::JSON);
+        assert_eq!(output(&headers(PROTOBUF_FIRST), true).expect("json"), Output::JSON);
         let partial = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
         assert_eq!(output(&headers(partial), true).expect("partial").shape, Shape::PartialMetadata);
         assert_eq!(output(&headers("application/yaml"), true).expect("yaml").encoding, Encoding::Yaml);
         assert_eq!(output(&headers("*/*"), true).expect("any"), Output::JSON);
+        let protobuf = |accept: &str| protobuf_as_json(&headers(accept));
+        assert_eq!(protobuf(PROTOBUF_FIRST).as_deref(), Some("application/json"));
+        assert_eq!(protobuf("application/json,application/vnd.kubernetes.protobuf"), None);
+        let partial = ";as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        assert_eq!(
+            protobuf(&format!("application/vnd.kubernetes.protobuf{partial},application/json")),
+            Some(format!("application/json{partial}"))
+        );
+        let table = ";as=Table;g=meta.k8s.io;v=v1";
+        assert_eq!(protobuf(&format!("application/vnd.kubernetes.protobuf{table}")), None);
         let error = output(&headers("text/plain"), true).expect_err("not served");
         assert_eq!(error.code, 406);
         let quality = "application/json;q=0.5,application/yaml";

@@ -51,10 +51,20 @@ pub async fn object(code: u16, json: Bytes, encoding: Encoding, gzip: bool) -> R
         Encoding::Json => json,
         Encoding::Yaml => to_yaml(&json)?,
     };
+    whole(code, encoding.content_type(), body, gzip).await
+}
+
+/// A body that is ready, compressed when that is worth it.
+pub async fn whole(
+    code: u16,
+    content_type: &'static str,
+    body: Bytes,
+    gzip: bool,
+) -> Result<Response, Status> {
     if gzip && body.len() > GZIP_BYTES_MIN {
-        return compressed(code, vec![body], encoding).await;
+        return compressed(code, vec![body], content_type).await;
     }
-    Ok(respond(code, encoding.content_type(), body))
+    Ok(respond(code, content_type, body))
 }
 
 /// The pieces of a list: a head, objects by reference, a tail.
@@ -110,7 +120,7 @@ impl ListBody {
 pub async fn list(body: ListBody, gzip: bool) -> Result<Response, Status> {
     let length = body.len();
     if gzip && length > GZIP_BYTES_MIN {
-        return compressed(200, body.pieces(), Encoding::Json).await;
+        return compressed(200, body.pieces(), Encoding::Json.content_type()).await;
     }
     if length <= LIST_PIECE_BYTES {
         return Ok(respond(200, "application/json", body.joined()));
@@ -154,7 +164,7 @@ impl http_body::Body for ListStream {
     }
 }
 
-async fn compressed(code: u16, pieces: Vec<Bytes>, encoding: Encoding) -> Result<Response, Status> {
+async fn compressed(code: u16, pieces: Vec<Bytes>, content_type: &'static str) -> Result<Response, Status> {
     let work = tokio::task::spawn_blocking(move || {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         for piece in pieces {
@@ -163,7 +173,7 @@ async fn compressed(code: u16, pieces: Vec<Bytes>, encoding: Encoding) -> Result
         encoder.finish()
     });
     let body = work.await.map_err(Status::internal)?.map_err(Status::internal)?;
-    let mut response = respond(code, encoding.content_type(), body.into());
+    let mut response = respond(code, content_type, body.into());
     response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     Ok(response)

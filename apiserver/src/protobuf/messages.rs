@@ -10,6 +10,18 @@ use super::wire::Scalar;
 const DATA: &str = include_str!("data/messages.json");
 const META: &str = "@apis.meta.v1";
 
+/// Kinds every group shares; discovery's are of version `v1` alone.
+const API_MACHINERY: [&str; 8] = [
+    "Status",
+    "WatchEvent",
+    "APIVersions",
+    "APIGroup",
+    "APIGroupList",
+    "APIResourceList",
+    "PartialObjectMetadata",
+    "PartialObjectMetadataList",
+];
+
 /// See the module.
 pub struct Messages {
     ids: HashMap<String, u32>,
@@ -73,7 +85,7 @@ impl Messages {
 
     /// The message of a kind; the options that deletes and the like carry are known in every version.
     pub fn of_kind(&self, api_version: &str, kind: &str) -> Option<u32> {
-        if kind.ends_with("Options") || matches!(kind, "Status" | "WatchEvent") {
+        if kind.ends_with("Options") || API_MACHINERY.contains(&kind) {
             let found = self.ids.get(&format!("{META}.{kind}"));
             if found.is_some() {
                 return found.copied();

@@ -1,6 +1,6 @@
-//! Protobuf bodies as trees: what stock Go clients send for built-in kinds.
+//! Protobuf bodies and trees: what stock Go clients send and ask for with built-in kinds.
 //!
-//! One decoder driven by a table of facts (`data/messages.json`: field numbers, types, which fields are
+//! One decoder and one encoder ([`encode`]) driven by a table of facts (`data/messages.json`: field numbers, types, which fields are
 //! pointers and which are inlined, taken from the published API types), no code per type. An unknown field is
 //! skipped, as protobuf has it; an unknown type is an error, never an empty object. The envelope and the Go
 //! encoding of times, quantities and the like are those of `k8s.io/apimachinery` (runtime/serializer/protobuf).
@@ -8,6 +8,7 @@
 //! A Go client writes every field that is no pointer, set or not: zero values of those are left out here, as
 //! JSON's `omitempty` does; zero values of pointers are kept, since they mean something.
 
+mod encode;
 mod messages;
 mod special;
 mod wire;
@@ -17,6 +18,7 @@ use serde_json::{Map, Value};
 use messages::{Field, Kind, Messages};
 use wire::{Reader, Scalar};
 
+pub use encode::{encode, transcode, watch_frame};
 pub use messages::Messages as Table;
 
 /// The media type.
@@ -43,6 +45,8 @@ pub enum ProtobufError {
     UnknownType { api_version: String, kind: String },
     #[error("protobuf message holds invalid JSON")]
     Json,
+    #[error("the value of {0:?} has no protobuf form")]
+    Value(String),
 }
 
 /// Reads an enveloped object. `default` is the apiVersion and kind of a body that names none.

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::wire::{Reader, Scalar};
+use super::wire::{Reader, Scalar, put_bytes, put_varint};
 use super::{ProtobufError, utf8};
 
 /// Which one.
@@ -73,6 +73,70 @@ pub fn decode(which: Special, bytes: &[u8]) -> Result<Value, ProtobufError> {
     }
 }
 
+/// The message's bytes; `None` when the value is not of this type.
+pub fn encode(which: Special, value: &Value) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    match which {
+        // Null is Go's zero time, an empty message.
+        Special::Time | Special::MicroTime if value.is_null() => {}
+        Special::Time | Special::MicroTime => {
+            let time: Timestamp = value.as_str()?.parse().ok()?;
+            let nanos = i64::from(time.subsec_nanosecond());
+            // Before 1970 the fraction is negative here; on the wire it never is.
+            let (seconds, nanos) = if nanos < 0 {
+                (time.as_second() - 1, nanos + 1_000_000_000)
+            } else {
+                (time.as_second(), nanos)
+            };
+            put_varint(&mut out, 1, seconds.cast_unsigned());
+            put_varint(&mut out, 2, if which == Special::Time { 0 } else { nanos.cast_unsigned() });
+        }
+        Special::Duration => put_varint(&mut out, 1, nanoseconds(value.as_str()?)?.cast_unsigned()),
+        Special::Quantity => match value {
+            Value::String(text) => put_bytes(&mut out, 1, text.as_bytes()),
+            Value::Number(number) => put_bytes(&mut out, 1, number.to_string().as_bytes()),
+            _ => return None,
+        },
+        Special::IntOrString => match value {
+            Value::String(text) => {
+                put_varint(&mut out, 1, 1);
+                put_varint(&mut out, 2, 0);
+                put_bytes(&mut out, 3, text.as_bytes());
+            }
+            number => {
+                put_varint(&mut out, 1, 0);
+                put_varint(&mut out, 2, number.as_i64()?.cast_unsigned());
+                put_bytes(&mut out, 3, b"");
+            }
+        },
+        Special::Json => put_bytes(&mut out, 1, value.to_string().as_bytes()),
+    }
+    Some(out)
+}
+
+/// Reads what [`duration`] writes.
+fn nanoseconds(text: &str) -> Option<i64> {
+    let (sign, mut rest) = text.strip_prefix('-').map_or((1.0, text), |rest| (-1.0, rest));
+    let mut total = 0.0;
+    while !rest.is_empty() && rest != "0" {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..end].parse().ok()?;
+        let unit_end = rest[end..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| end + at);
+        total += number
+            * match &rest[end..unit_end] {
+                "ns" => 1.0,
+                "µs" | "us" => 1e3,
+                "ms" => 1e6,
+                "s" => 1e9,
+                "m" => 60e9,
+                "h" => 3600e9,
+                _ => return None,
+            };
+        rest = &rest[unit_end..];
+    }
+    Some((sign * total).round() as i64)
+}
+
 fn time(seconds: i64, nanos: i64, digits: u8) -> Result<Value, ProtobufError> {
     let nanos = i32::try_from(nanos).map_err(|_| ProtobufError::Wire)?;
     let at = Timestamp::new(seconds, nanos).map_err(|_| ProtobufError::Wire)?;
@@ -128,6 +192,7 @@ mod tests {
         ];
         for (nanos, text) in cases {
             assert_eq!(duration(nanos), text);
+            assert_eq!(nanoseconds(text), Some(nanos));
         }
     }
 }

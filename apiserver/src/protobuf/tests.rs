@@ -35,6 +35,47 @@ fn populated_objects_decode_without_loss() {
 }
 
 #[test]
+fn populated_objects_survive_the_way_back() {
+    let table = Messages::builtin();
+    for (name, _, json) in OBJECTS {
+        let wanted: Value = serde_json::from_str(json).unwrap();
+        let body = encode(&table, &wanted).unwrap();
+        assert_eq!(decode(&table, &body, None).unwrap(), wanted, "{name}");
+        assert_eq!(transcode(&table, json.as_bytes()).unwrap(), body, "{name}");
+    }
+}
+
+#[test]
+fn lists_and_watch_events_are_framed() {
+    let table = Messages::builtin();
+    let list = serde_json::json!({"kind": "ConfigMapList", "apiVersion": "v1",
+        "metadata": {"resourceVersion": "7"},
+        "items": [{"metadata": {"name": "a"}, "data": {"x": "y"}}, {"metadata": {"name": "b"}}]});
+    let body = transcode(&table, list.to_string().as_bytes()).unwrap();
+    assert_eq!(body, encode(&table, &list).unwrap());
+    assert_eq!(decode(&table, &body, None).unwrap(), list);
+
+    let object =
+        br#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a","creationTimestamp":null}}"#;
+    let frame = watch_frame(&table, "ADDED", object).unwrap();
+    let (length, message) = frame.split_at(4);
+    assert_eq!(u32::from_be_bytes(length.try_into().unwrap()) as usize, message.len());
+    assert!(message.starts_with(b"\x0a\x05ADDED\x12"));
+    let start = message.windows(4).position(|w| w == MAGIC).unwrap();
+    let object = decode(&table, &message[start..], None).unwrap();
+    assert_eq!(object["metadata"], serde_json::json!({"name": "a"}));
+}
+
+#[test]
+fn what_has_no_message_or_the_wrong_type_is_an_error() {
+    let table = Messages::builtin();
+    let table_kind = serde_json::json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1"});
+    assert!(matches!(encode(&table, &table_kind), Err(ProtobufError::UnknownType { .. })));
+    let broken = serde_json::json!({"kind": "ConfigMap", "apiVersion": "v1", "data": 1});
+    assert_eq!(encode(&table, &broken), Err(ProtobufError::Value("data".into())));
+}
+
+#[test]
 fn broken_bodies_are_errors() {
     let table = Messages::builtin();
     assert_eq!(decode(&table, b"{}", None), Err(ProtobufError::Magic));

@@ -70,3 +70,30 @@ impl<'a> Reader<'a> {
         Ok(taken.try_into().expect("took exactly this many"))
     }
 }
+
+/// Appends a number, or a truth.
+pub fn put_varint(out: &mut Vec<u8>, number: u32, value: u64) {
+    varint(out, u64::from(number) << 3);
+    varint(out, value);
+}
+
+/// Appends a double's bits.
+pub fn put_fixed64(out: &mut Vec<u8>, number: u32, bits: u64) {
+    varint(out, u64::from(number) << 3 | 1);
+    out.extend_from_slice(&bits.to_le_bytes());
+}
+
+/// Appends text, bytes or a message.
+pub fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    varint(out, u64::from(number) << 3 | 2);
+    varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}

@@ -1,24 +1,41 @@
-//! The API behind the routes, with protobuf bodies turned into the JSON that the handlers read.
+//! The API behind the routes, for clients that speak protobuf: their bodies become the JSON that the handlers
+//! read, and what the handlers answer becomes protobuf.
+//!
+//! What goes through to a kubelet, a pod or a service (`proxy`) is none of this door's business.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::{Buf, Bytes, BytesMut};
 use common::status::Status;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue};
+use futures::{StreamExt, stream};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, VARY};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, BodyStream, StreamBody};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use crate::endpoints::ApiHandler;
+use crate::endpoints::{ApiHandler, negotiation, responses};
 use crate::filters::{Handler, respond};
 use crate::protobuf;
-use crate::request::{ApiRequest, Response, full};
+use crate::request::{ApiRequest, Body, BoxError, Response, full};
+
+/// The type of a watch.
+const WATCH_TYPE: &str = "application/vnd.kubernetes.protobuf;stream=watch";
+
+/// Answers larger than this are turned into protobuf on a thread that may block.
+const BLOCKING_BYTES_MIN: usize = 128 * 1024;
 
 /// See the module.
 pub struct Api {
     handler: ApiHandler,
-    messages: protobuf::Table,
+    messages: Arc<protobuf::Table>,
 }
 
 impl Api {
     pub fn new(handler: ApiHandler) -> Self {
-        Self { handler, messages: protobuf::Table::builtin() }
+        Self { handler, messages: Arc::new(protobuf::Table::builtin()) }
     }
 
     async fn as_json(&self, request: ApiRequest) -> Result<ApiRequest, Status> {
@@ -36,11 +53,8 @@ impl Api {
         parts.headers.insert(CONTENT_LENGTH, json.len().into());
         Ok(ApiRequest { ctx, parts, body: full(json) })
     }
-}
 
-#[async_trait]
-impl Handler for Api {
-    async fn handle(&self, request: ApiRequest) -> Response {
+    async fn serve(&self, request: ApiRequest) -> Response {
         if !is_protobuf(&request.parts.headers) {
             return self.handler.handle(request).await;
         }
@@ -51,10 +65,200 @@ impl Handler for Api {
     }
 }
 
+#[async_trait]
+impl Handler for Api {
+    async fn handle(&self, mut request: ApiRequest) -> Response {
+        let info = &request.ctx.info;
+        if info.subresource == "proxy" || info.verb == "proxy" || info.path.starts_with("/openapi") {
+            return self.handler.handle(request).await;
+        }
+        let headers = &mut request.parts.headers;
+        let Some(accept) = negotiation::protobuf_as_json(headers).and_then(|a| HeaderValue::try_from(a).ok())
+        else {
+            return self.serve(request).await;
+        };
+        let gzip = negotiation::accepts_gzip(headers);
+        headers.insert(ACCEPT, accept);
+        headers.remove(ACCEPT_ENCODING);
+        let response = self.serve(request).await;
+        as_protobuf(self.messages.clone(), response, gzip).await
+    }
+}
+
+/// The answer as protobuf, when it is JSON of a kind that has a protobuf form; as it is otherwise.
+async fn as_protobuf(messages: Arc<protobuf::Table>, response: Response, gzip: bool) -> Response {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        || response.headers().contains_key(CONTENT_ENCODING)
+        || response.headers().get(CONTENT_TYPE).is_none_or(|t| t != "application/json")
+    {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    if !parts.headers.contains_key(CONTENT_LENGTH) {
+        parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(WATCH_TYPE));
+        return Response::from_parts(parts, watch_frames(messages, body));
+    }
+    let json = match body.collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) => return responses::error(&Status::internal(error)),
+    };
+    // The answer to a HEAD.
+    if json.is_empty() {
+        return Response::from_parts(parts, full(json));
+    }
+    let source = json.clone();
+    let transcode = move || protobuf::transcode(&messages, &source);
+    let encoded = if json.len() < BLOCKING_BYTES_MIN {
+        transcode()
+    } else {
+        match tokio::task::spawn_blocking(transcode).await {
+            Ok(encoded) => encoded,
+            Err(error) => return responses::error(&Status::internal(error)),
+        }
+    };
+    match encoded {
+        Ok(encoded) => {
+            let code = parts.status.as_u16();
+            match responses::whole(code, protobuf::MEDIA_TYPE, encoded.into(), gzip).await {
+                Ok(written) => {
+                    for name in [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING, VARY] {
+                        if let Some(value) = written.headers().get(&name) {
+                            parts.headers.insert(name, value.clone());
+                        }
+                    }
+                    Response::from_parts(parts, written.into_body())
+                }
+                Err(status) => responses::error(&status),
+            }
+        }
+        Err(error) => {
+            // Every client that reads protobuf reads JSON; the Content-Type tells it.
+            tracing::debug!(%error, "answering JSON to a client that prefers protobuf");
+            Response::from_parts(parts, full(json))
+        }
+    }
+}
+
+/// Lines of JSON as frames of protobuf.
+fn watch_frames(messages: Arc<protobuf::Table>, body: Body) -> Body {
+    let state = Some((messages, BodyStream::new(body), BytesMut::new()));
+    let frames = stream::unfold(state, |state| async move {
+        let (messages, mut lines, mut rest) = state?;
+        loop {
+            let mut out = Vec::new();
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line = rest.split_to(end);
+                rest.advance(1);
+                match watch_frame(&messages, &line) {
+                    Ok(frame) => out.extend_from_slice(&frame),
+                    Err(error) => {
+                        let status = Status::internal(error).to_json();
+                        if let Ok(frame) = protobuf::watch_frame(&messages, "ERROR", &status) {
+                            out.extend_from_slice(&frame);
+                        }
+                        return Some((Ok(Frame::data(Bytes::from(out))), None));
+                    }
+                }
+            }
+            if !out.is_empty() {
+                return Some((Ok(Frame::data(Bytes::from(out))), Some((messages, lines, rest))));
+            }
+            match lines.next().await? {
+                Ok(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        rest.extend_from_slice(&data);
+                    }
+                }
+                Err(error) => return Some((Err::<Frame<Bytes>, BoxError>(error), None)),
+            }
+        }
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
+fn watch_frame(messages: &protobuf::Table, line: &[u8]) -> Result<Vec<u8>, protobuf::ProtobufError> {
+    #[derive(Deserialize)]
+    struct Event<'a> {
+        #[serde(rename = "type")]
+        name: &'a str,
+        #[serde(borrow)]
+        object: &'a RawValue,
+    }
+    let event: Event<'_> = serde_json::from_slice(line).map_err(|_| protobuf::ProtobufError::Json)?;
+    protobuf::watch_frame(messages, event.name, event.object.get().as_bytes())
+}
+
 fn is_protobuf(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next())
         .is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case(protobuf::MEDIA_TYPE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages() -> Arc<protobuf::Table> {
+        Arc::new(protobuf::Table::builtin())
+    }
+
+    fn json(body: &str) -> Response {
+        responses::respond(200, "application/json", body.to_owned().into())
+    }
+
+    async fn bytes(response: Response) -> Bytes {
+        response.into_body().collect().await.expect("a body").to_bytes()
+    }
+
+    #[tokio::test]
+    async fn objects_are_encoded_and_other_answers_left_alone() {
+        let map = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"}}"#;
+        let response = as_protobuf(messages(), json(map), false).await;
+        assert_eq!(response.headers()[CONTENT_TYPE], protobuf::MEDIA_TYPE);
+        let length = response.headers()[CONTENT_LENGTH].clone();
+        let body = bytes(response).await;
+        assert_eq!(length, body.len().to_string());
+        assert_eq!(
+            protobuf::decode(&messages(), &body, None).expect("protobuf"),
+            serde_json::from_str::<serde_json::Value>(map).expect("json")
+        );
+
+        let other = r#"{"kind":"Widget","apiVersion":"example.com/v1"}"#;
+        let response = as_protobuf(messages(), json(other), false).await;
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+        assert_eq!(bytes(response).await, other);
+
+        let text = responses::respond(200, "text/plain", Bytes::from_static(b"log"));
+        assert_eq!(bytes(as_protobuf(messages(), text, false).await).await, "log");
+    }
+
+    #[tokio::test]
+    async fn watches_are_framed_wherever_the_stream_is_cut() {
+        let lines = concat!(
+            r#"{"type":"ADDED","object":{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"}}}"#,
+            "\n",
+            r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","code":410}}"#,
+            "\n"
+        );
+        let pieces: Vec<Result<Frame<Bytes>, BoxError>> =
+            lines.as_bytes().chunks(7).map(|piece| Ok(Frame::data(Bytes::from_static(piece)))).collect();
+        let body = StreamBody::new(stream::iter(pieces)).boxed_unsync();
+        let mut response = Response::new(body);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let response = as_protobuf(messages(), response, false).await;
+        assert_eq!(response.headers()[CONTENT_TYPE], WATCH_TYPE);
+        let body = bytes(response).await;
+        let expected = [
+            protobuf::watch_frame(
+                &messages(),
+                "ADDED",
+                br#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"}}"#,
+            ),
+            protobuf::watch_frame(&messages(), "ERROR", br#"{"kind":"Status","apiVersion":"v1","code":410}"#),
+        ];
+        let expected: Vec<u8> = expected.into_iter().flat_map(|frame| frame.expect("a frame")).collect();
+        assert_eq!(body, expected);
+    }
 }

@@ -130,14 +130,13 @@ async fn carry(ours: Upgraded, theirs: Upgraded) {
     let (mut from_kubelet, mut to_kubelet) = tokio::io::split(TokioIo::new(theirs));
     let up = async {
         while let Some(Ok(message)) = from_client.next().await {
-            match message {
-                Message::Binary(bytes) => {
-                    if to_kubelet.write_all(&bytes).await.is_err() || to_kubelet.flush().await.is_err() {
-                        break;
-                    }
-                }
+            let bytes = match message {
+                Message::Binary(bytes) => bytes,
                 Message::Close(_) => break,
-                _ => {}
+                _ => continue,
+            };
+            if to_kubelet.write_all(&bytes).await.is_err() || to_kubelet.flush().await.is_err() {
+                break;
             }
         }
     };

@@ -1,0 +1,182 @@
+//! Trees to bodies, by the same table.
+//!
+//! Values a tree does not hold are not written; a Go client reads them as the zero they would have been.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::messages::{Field, Kind, Messages};
+use super::wire::{put_bytes, put_fixed64, put_varint};
+use super::{MAGIC, ProtobufError, special};
+
+/// Writes an enveloped object.
+///
+/// # Errors
+/// When its kind has no message, or a value is not of its field's type.
+pub fn encode(table: &Messages, object: &Value) -> Result<Vec<u8>, ProtobufError> {
+    let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let id = message_of(table, api_version, kind)?;
+    let mut raw = Vec::with_capacity(1024);
+    message(table, id, object, &mut raw)?;
+    Ok(envelope(api_version, kind, &raw))
+}
+
+/// A JSON document, an object or a list, as an enveloped one. A list's items are read one at a time.
+///
+/// # Errors
+/// As [`encode`], and when it is no JSON object.
+pub fn transcode(table: &Messages, json: &[u8]) -> Result<Vec<u8>, ProtobufError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Document<'a> {
+        #[serde(default)]
+        kind: String,
+        #[serde(default)]
+        api_version: String,
+        #[serde(borrow, default)]
+        metadata: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        items: Option<Vec<&'a RawValue>>,
+    }
+    let tree = |text: &str| serde_json::from_str::<Value>(text).map_err(|_| ProtobufError::Json);
+    // Only lists are surely of this shape; anything else is read whole.
+    let list = serde_json::from_slice::<Document<'_>>(json)
+        .ok()
+        .filter(|document| document.kind.ends_with("List"))
+        .and_then(|document| Some((document.kind, document.api_version, document.metadata, document.items?)));
+    let Some((kind, api_version, metadata, items)) = list else {
+        return encode(table, &serde_json::from_slice(json).map_err(|_| ProtobufError::Json)?);
+    };
+    let id = message_of(table, &api_version, &kind)?;
+    let mut raw = Vec::with_capacity(json.len());
+    for known in table.fields(id) {
+        match known.json.as_str() {
+            "metadata" => {
+                if let Some(metadata) = metadata {
+                    field(table, known, &tree(metadata.get())?, &mut raw)?;
+                }
+            }
+            "items" => {
+                for item in &items {
+                    value(table, known, known.number, &tree(item.get())?, &mut raw)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(envelope(&api_version, &kind, &raw))
+}
+
+/// One frame of a watch: its length in four bytes, then a `WatchEvent` without envelope around the object
+/// with its own.
+///
+/// # Errors
+/// As [`transcode`].
+pub fn watch_frame(table: &Messages, event: &str, object: &[u8]) -> Result<Vec<u8>, ProtobufError> {
+    let body = transcode(table, object)?;
+    let mut raw = Vec::with_capacity(body.len() + 8);
+    put_bytes(&mut raw, 1, &body);
+    let mut message = Vec::with_capacity(raw.len() + event.len() + 16);
+    put_bytes(&mut message, 1, event.as_bytes());
+    put_bytes(&mut message, 2, &raw);
+    let length = u32::try_from(message.len()).map_err(|_| ProtobufError::Wire)?;
+    Ok([&length.to_be_bytes()[..], &message].concat())
+}
+
+fn message_of(table: &Messages, api_version: &str, kind: &str) -> Result<u32, ProtobufError> {
+    table.of_kind(api_version, kind).ok_or_else(|| ProtobufError::UnknownType {
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+    })
+}
+
+fn envelope(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
+    let mut type_meta = Vec::with_capacity(api_version.len() + kind.len() + 4);
+    put_bytes(&mut type_meta, 1, api_version.as_bytes());
+    put_bytes(&mut type_meta, 2, kind.as_bytes());
+    let mut out = Vec::with_capacity(raw.len() + type_meta.len() + 24);
+    out.extend_from_slice(MAGIC);
+    put_bytes(&mut out, 1, &type_meta);
+    put_bytes(&mut out, 2, raw);
+    put_bytes(&mut out, 3, b"");
+    put_bytes(&mut out, 4, b"");
+    out
+}
+
+fn message(table: &Messages, id: u32, tree: &Value, out: &mut Vec<u8>) -> Result<(), ProtobufError> {
+    for known in table.fields(id) {
+        if known.inline {
+            value(table, known, known.number, tree, out)?;
+        } else if let Some(found) = tree.get(&known.json).filter(|v| !v.is_null()) {
+            field(table, known, found, out)?;
+        }
+    }
+    Ok(())
+}
+
+/// A field with everything in it.
+fn field(table: &Messages, known: &Field, tree: &Value, out: &mut Vec<u8>) -> Result<(), ProtobufError> {
+    if known.map {
+        for (key, item) in tree.as_object().ok_or_else(|| mistyped(known))? {
+            let mut entry = Vec::new();
+            put_bytes(&mut entry, 1, key.as_bytes());
+            if !item.is_null() {
+                value(table, known, 2, item, &mut entry)?;
+            }
+            put_bytes(out, known.number, &entry);
+        }
+        Ok(())
+    } else if known.repeated {
+        let items = tree.as_array().ok_or_else(|| mistyped(known))?;
+        items.iter().try_for_each(|item| value(table, known, known.number, item, out))
+    } else {
+        value(table, known, known.number, tree, out)
+    }
+}
+
+/// One value under `number`.
+fn value(
+    table: &Messages,
+    known: &Field,
+    number: u32,
+    tree: &Value,
+    out: &mut Vec<u8>,
+) -> Result<(), ProtobufError> {
+    let wrong = || mistyped(known);
+    match known.kind {
+        Kind::Bool => put_varint(out, number, u64::from(tree.as_bool().ok_or_else(wrong)?)),
+        Kind::Int => put_varint(out, number, tree.as_i64().ok_or_else(wrong)?.cast_unsigned()),
+        Kind::Double => put_fixed64(out, number, tree.as_f64().ok_or_else(wrong)?.to_bits()),
+        Kind::String => put_bytes(out, number, tree.as_str().ok_or_else(wrong)?.as_bytes()),
+        Kind::Bytes => {
+            let mut text = tree.as_str().ok_or_else(wrong)?.as_bytes().to_vec();
+            // As Go's decoder, which takes base64 in lines.
+            text.retain(|byte| !matches!(byte, b'\r' | b'\n'));
+            put_bytes(out, number, &STANDARD.decode(text).map_err(|_| wrong())?);
+        }
+        Kind::Special(which) => {
+            put_bytes(out, number, &special::encode(which, tree).ok_or_else(wrong)?);
+        }
+        Kind::Message(id) => {
+            let mut inner = Vec::new();
+            match (table.fields(id), tree) {
+                // Go's named string slices travel as a message with `items`.
+                ([items], Value::Array(_)) if items.repeated => field(table, items, tree, &mut inner)?,
+                (_, Value::Object(_)) => message(table, id, tree, &mut inner)?,
+                // An element of a list of pointers that is null.
+                (_, Value::Null) => {}
+                _ => return Err(wrong()),
+            }
+            put_bytes(out, number, &inner);
+        }
+    }
+    Ok(())
+}
+
+fn mistyped(field: &Field) -> ProtobufError {
+    ProtobufError::Value(field.json.clone())
+}
