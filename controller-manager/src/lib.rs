@@ -3,7 +3,9 @@
 //! `main` reads flags and hands a [`config::Config`] to [`daemon::build`]; the [`daemon`] waits for the
 //! leader's lease and starts the controllers of the [`registry`], each of which is one folder and one row.
 
+pub mod bootstrap;
 pub mod certificates;
+pub mod clusterroleaggregation;
 pub mod config;
 pub mod controller;
 pub mod daemon;

@@ -2,8 +2,8 @@
 
 use crate::daemon::Context;
 use crate::{
-    certificates, deployment, endpoint, endpointslice, garbagecollector, namespace, nodeipam, nodelifecycle,
-    podgc, replicaset, rootca, serviceaccount, tainteviction,
+    bootstrap, certificates, clusterroleaggregation, deployment, endpoint, endpointslice, garbagecollector,
+    namespace, nodeipam, nodelifecycle, podgc, replicaset, rootca, serviceaccount, tainteviction,
 };
 
 /// One controller.
@@ -15,6 +15,15 @@ pub struct Row {
     /// In `kube-system`; upstream's default roles are bound to it.
     pub service_account: &'static str,
     pub start: fn(&mut Context),
+    /// Whether `*` means it too.
+    pub by_default: bool,
+}
+
+impl Row {
+    /// Runs only when named.
+    const fn when_named(self) -> Self {
+        Self { by_default: false, ..self }
+    }
 }
 
 const fn row(
@@ -23,7 +32,7 @@ const fn row(
     service_account: &'static str,
     start: fn(&mut Context),
 ) -> Row {
-    Row { name, alias, service_account, start }
+    Row { name, alias, service_account, start, by_default: true }
 }
 
 /// In the order in which they start.
@@ -68,13 +77,19 @@ pub const CONTROLLERS: &[Row] = &[
     row("node-ipam-controller", "nodeipam", "node-controller", nodeipam::start),
     row("node-lifecycle-controller", "nodelifecycle", "node-controller", nodelifecycle::start),
     row("taint-eviction-controller", "taint-eviction-controller", "node-controller", tainteviction::start),
+    row(
+        "clusterrole-aggregation-controller",
+        "clusterrole-aggregation",
+        "clusterrole-aggregation-controller",
+        clusterroleaggregation::start,
+    ),
+    row("bootstrap-signer-controller", "bootstrapsigner", "bootstrap-signer", bootstrap::signer::start)
+        .when_named(),
+    row("token-cleaner-controller", "tokencleaner", "token-cleaner", bootstrap::cleaner::start).when_named(),
 ];
 
 /// Controllers of upstream that this daemon does not have yet; naming one is not an error.
 const UPSTREAM_ONLY: &[&str] = &[
-    "bootstrap-signer-controller",
-    "token-cleaner-controller",
-    "clusterrole-aggregation-controller",
     "cronjob-controller",
     "daemonset-controller",
     "device-taint-eviction-controller",
@@ -97,11 +112,9 @@ const UPSTREAM_ONLY: &[&str] = &[
     "ttl-after-finished-controller",
     "ttl-controller",
     "validatingadmissionpolicy-status-controller",
-    "bootstrapsigner",
-    "tokencleaner",
 ];
 
-/// Whether `--controllers` asks for a controller: the first mention decides, then `*`.
+/// Whether `--controllers` asks for a controller: the first mention decides, then `*` for those on by default.
 pub fn is_enabled(row: &Row, wanted: &[String]) -> bool {
     let mut star = false;
     for item in wanted {
@@ -115,7 +128,7 @@ pub fn is_enabled(row: &Row, wanted: &[String]) -> bool {
         }
         star |= item == "*";
     }
-    star
+    star && row.by_default
 }
 
 /// The first name in `--controllers` that means nothing.
@@ -144,6 +157,9 @@ mod tests {
         assert!(!is_enabled(gc, &list(&["*", "-garbagecollector"])));
         assert!(is_enabled(gc, &list(&["garbage-collector-controller"])));
         assert!(!is_enabled(gc, &list(&["deployment"])));
+        let signer = CONTROLLERS.iter().find(|r| r.alias == "bootstrapsigner").expect("row");
+        assert!(!is_enabled(signer, &list(&["*"])));
+        assert!(is_enabled(signer, &list(&["*", "bootstrapsigner"])));
         assert_eq!(unknown(&list(&["*", "-nonsense"])), Some("-nonsense"));
         assert_eq!(unknown(&list(&["*", "job-controller"])), None);
     }

@@ -78,6 +78,18 @@ impl Rest {
         self.send(request::<K>(namespace).patch(name, &PatchParams::default(), &patch)).await
     }
 
+    /// A server-side apply that takes over the fields it names.
+    pub async fn apply<K: View>(
+        &self,
+        namespace: &str,
+        name: &str,
+        manager: &str,
+        body: &Value,
+    ) -> kube::Result<K> {
+        let pp = PatchParams::apply(manager).force();
+        self.send(request::<K>(namespace).patch(name, &pp, &Patch::Apply(body))).await
+    }
+
     /// Reads the object past the caches, merges `body` into it as a merge patch would, and puts it back, because
     /// upstream's roles let most controllers update but not patch. `metadata.uid` and
     /// `metadata.resourceVersion` in `body` are conditions, as they are in a patch.

@@ -3,13 +3,16 @@
 //! A view is what the stores hold in memory, so a field is here because some controller needs it, and bulky
 //! parts that are only passed on (pod templates) are kept as one string. A view is never sent back whole.
 
+mod bootstrap;
 mod core;
 mod meta;
 mod network;
 mod policy;
+mod rbac;
 mod template;
 mod workload;
 
+pub use bootstrap::{BootstrapToken, ClusterInfo, TokenData};
 pub use core::{
     Condition, ConfigMap, ContainerPort, ContainerView, Lease, LeaseSpec, Namespace, NamespaceSpec,
     NamespaceStatus, Node, NodeSpec, NodeStatus, Pod, PodCondition, PodIp, PodSpec, PodStatus, Restarts,
@@ -18,6 +21,7 @@ pub use core::{
 pub use meta::slim_meta;
 pub use network::{EndpointSlice, Endpoints, Service, ServicePort, ServiceSpec};
 pub use policy::{CertificateSigningRequest, CsrSpec, CsrStatus};
+pub use rbac::{AggregationRule, ClusterRole, PolicyRule};
 pub use template::{POD_TEMPLATE_HASH, Template};
 pub use workload::{
     Deployment, DeploymentSpec, DeploymentStatus, ReplicaSet, ReplicaSetSpec, ReplicaSetStatus,
