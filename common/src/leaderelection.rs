@@ -6,15 +6,49 @@
 //! Source: KEP-589 (leases) and the contract of client-go's leaderelection package.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
+use parking_lot::Mutex;
 use rand::Rng;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// Giving the lease up may delay the end of the process by no more than this.
+const RELEASE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// When a leader last renewed its lease, for a health check. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Renewals(Arc<Mutex<Option<Instant>>>);
+
+impl Renewals {
+    fn note(&self) {
+        *self.0.lock() = Some(Instant::now());
+    }
+
+    /// A leader that has not renewed for longer than `tolerated` should have ended and is stuck. Who does not
+    /// lead is healthy.
+    ///
+    /// # Errors
+    /// The text for the health page.
+    pub fn check(&self, lease: &str, tolerated: Duration) -> Result<(), String> {
+        let renewed = *self.0.lock();
+        judge(renewed.map(|at| at.elapsed()), lease, tolerated)
+    }
+}
+
+fn judge(since: Option<Duration>, lease: &str, tolerated: Duration) -> Result<(), String> {
+    match since {
+        Some(since) if since > tolerated => {
+            Err(format!("failed election to renew leadership on lease {lease}"))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Upstream's flags `--leader-elect-*`.
 #[derive(Debug, Clone)]
@@ -65,11 +99,34 @@ impl LeaderElection {
         F: FnOnce() -> Fut,
         Fut: Future<Output = ()>,
     {
+        self.run_observed(client, stop, &Renewals::default(), lead).await
+    }
+
+    /// [`LeaderElection::run`] that notes each renewal.
+    pub async fn run_observed<F, Fut>(
+        &self,
+        client: kube::Client,
+        stop: CancellationToken,
+        renewals: &Renewals,
+        lead: F,
+    ) -> Ended
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = ()>,
+    {
         let api: Api<Lease> = Api::namespaced(client, &self.namespace);
         let mut seen = None;
         tracing::info!(lease = %self.name, namespace = %self.namespace, "attempting to acquire leader lease");
         loop {
-            match self.try_acquire_or_renew(&api, &mut seen).await {
+            let tried = tokio::select! {
+                tried = self.try_acquire_or_renew(&api, &mut seen) => tried,
+                () = stop.cancelled() => {
+                    // The request may have come through.
+                    self.release(&api).await;
+                    return Ended::Stopped;
+                }
+            };
+            match tried {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(error) => {
@@ -81,6 +138,7 @@ impl LeaderElection {
             }
         }
         tracing::info!(lease = %self.name, identity = %self.identity, "acquired the leader lease");
+        renewals.note();
         lead().await;
         let mut renewed = Instant::now();
         loop {
@@ -89,8 +147,18 @@ impl LeaderElection {
                 return Ended::Stopped;
             }
             let left = self.renew_deadline.saturating_sub(renewed.elapsed());
-            match tokio::time::timeout(left, self.try_acquire_or_renew(&api, &mut seen)).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+            let tried = tokio::select! {
+                tried = tokio::time::timeout(left, self.try_acquire_or_renew(&api, &mut seen)) => tried,
+                () = stop.cancelled() => {
+                    self.release(&api).await;
+                    return Ended::Stopped;
+                }
+            };
+            match tried {
+                Ok(Ok(true)) => {
+                    renewed = Instant::now();
+                    renewals.note();
+                }
                 Ok(Ok(false)) => {
                     tracing::error!(lease = %self.name, "another instance holds the leader lease");
                     return Ended::Lost;
@@ -182,7 +250,7 @@ impl LeaderElection {
             spec.lease_duration_seconds = Some(1);
             api.replace(&self.name, &PostParams::default(), &lease).await.map(drop)
         };
-        match tokio::time::timeout(Duration::from_secs(2), result).await {
+        match tokio::time::timeout(RELEASE_TIMEOUT, result).await {
             Ok(Err(error)) => {
                 tracing::warn!(lease = %self.name, error = %chain(&error), "cannot release the leader lease")
             }
@@ -233,6 +301,14 @@ mod tests {
         assert!(us.may_take(&held_by("us"), Duration::ZERO));
         assert!(!us.may_take(&held_by("them"), Duration::from_secs(14)));
         assert!(us.may_take(&held_by("them"), Duration::from_secs(15)));
+    }
+
+    #[test]
+    fn only_a_stuck_leader_is_unhealthy() {
+        let limit = Duration::from_secs(35);
+        assert_eq!(judge(None, "l", limit), Ok(()));
+        assert_eq!(judge(Some(limit), "l", limit), Ok(()));
+        assert!(judge(Some(Duration::from_secs(36)), "l", limit).is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::leaderelection::{Ended, LeaderElection};
+use common::leaderelection::{Ended, LeaderElection, Renewals};
 use common::record::Recorder;
 use common::serving::{Check, Delegated, Endpoints};
 use common::shutdown::{CancellationToken, Tasks};
@@ -12,7 +12,7 @@ use kube::Client;
 use prometheus::Registry;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use crate::config::Config;
+use crate::config::{Config, Election};
 use crate::controller::{Informers, Queue, Reconcile, Rest, Workers};
 use crate::identity::Identities;
 use crate::metrics::Metrics;
@@ -20,7 +20,9 @@ use crate::registry;
 
 const COMPONENT: &str = "kube-controller-manager";
 /// How long tasks get to end after a stop.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_millis(500);
+/// A leader is unhealthy when its lease has been over for longer than this.
+const EXPIRED_LEASE_TOLERATED: Duration = Duration::from_secs(20);
 
 /// Why the daemon could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +81,7 @@ pub struct Daemon {
     client: Client,
     metrics: Metrics,
     tasks: Tasks,
+    renewals: Renewals,
     stop: CancellationToken,
 }
 
@@ -97,6 +100,7 @@ pub async fn build(config: Config, stop: CancellationToken) -> Result<Daemon, Da
         .map_err(|source| DaemonError::Build { server, source: Box::new(source) })?;
     let metrics = Metrics::register(Registry::new()).map_err(DaemonError::Metrics)?;
     let tasks = Tasks::new(stop.clone());
+    let renewals = Renewals::default();
     if let Some(address) = config.serve {
         let reviewer = match &config.authentication_kubeconfig {
             Some(path) => common::client::load(Some(path), COMPONENT).await.map_err(DaemonError::Client)?,
@@ -104,7 +108,7 @@ pub async fn build(config: Config, stop: CancellationToken) -> Result<Daemon, Da
         };
         let endpoints = Endpoints {
             metrics: metrics.registry.clone(),
-            checks: vec![Check::new("leaderElection", || Ok(()))],
+            checks: config.election.iter().map(|election| election_check(election, &renewals)).collect(),
             configz: None,
             delegated: Some(Delegated::new(reviewer)),
         };
@@ -117,7 +121,13 @@ pub async fn build(config: Config, stop: CancellationToken) -> Result<Daemon, Da
             .await
             .map_err(|source| DaemonError::Bind { address, source })?;
     }
-    Ok(Daemon { config: Arc::new(config), kube, client, metrics, tasks, stop })
+    Ok(Daemon { config: Arc::new(config), kube, client, metrics, tasks, renewals, stop })
+}
+
+fn election_check(election: &Election, renewals: &Renewals) -> Check {
+    let (lease, renewals) = (election.name.clone(), renewals.clone());
+    let tolerated = election.lease_duration + EXPIRED_LEASE_TOLERATED;
+    Check::new("leaderElection", move || renewals.check(&lease, tolerated))
 }
 
 /// A certificate made up for this run and kept in memory, as upstream does without `--cert-dir`.
@@ -158,7 +168,7 @@ impl Daemon {
                 let leader = self.metrics.leader.with_label_values(&[election.name.as_str()]);
                 leader.set(0.0);
                 elector
-                    .run(self.client.clone(), self.stop.clone(), || async {
+                    .run_observed(self.client.clone(), self.stop.clone(), &self.renewals, || async {
                         leader.set(1.0);
                         self.lead().await;
                     })

@@ -78,7 +78,12 @@ impl Workers {
                         key = queue.get() => key,
                     };
                     let Some(key) = key else { return };
-                    step(&queue, &*reconciler, &key).await;
+                    // What a stop cuts short is found again by whoever leads next.
+                    tokio::select! {
+                        biased;
+                        () = step(&queue, &*reconciler, &key) => {}
+                        () = stop.cancelled() => return,
+                    }
                 }
             });
         }
