@@ -2,6 +2,8 @@
 //!
 //! Answers to upstream's `pkg/kubelet/lifecycle/predicate.go`. A rejected pod becomes Failed and is not tried again.
 
+mod affinity;
+
 use std::collections::{BTreeMap, HashMap};
 
 use common::quantity::Quantity;
@@ -51,6 +53,11 @@ impl Admission {
         self.admitted.lock().remove(uid);
     }
 
+    /// Counts a pod that runs already, as after a restart of the kubelet.
+    pub fn count(&self, pod: &Pod) {
+        self.admitted.lock().insert(pod::uid(pod).to_owned(), use_of(pod));
+    }
+
     /// Admits a pod and counts it, or says why not.
     ///
     /// # Errors
@@ -75,10 +82,7 @@ impl Admission {
                 "Failed to admit pod as the OS field doesn't match node OS".into(),
             );
         }
-        let labels = self.node.lock().as_ref().and_then(|n| n.metadata.labels.clone());
-        if let (Some(labels), Some(selector)) = (labels, &pod::spec(pod).node_selector)
-            && selector.iter().any(|(k, v)| labels.get(k) != Some(v))
-        {
+        if self.node.lock().as_ref().is_some_and(|node| !affinity::allows(pod, node)) {
             let text = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
             return reject("NodeAffinity".into(), text.into());
         }
@@ -175,6 +179,9 @@ mod tests {
         );
         assert_eq!(admission.admit(&pod("b", "1m", 80)).unwrap_err().reason, "NodePorts");
         admission.admit(&pod("b", "1m", 81)).unwrap();
+        assert_eq!(admission.admit(&pod("c", "1m", 82)).unwrap_err().reason, "OutOfpods");
+        admission.release("a");
+        admission.count(&pod("d", "600m", 80));
         assert_eq!(admission.admit(&pod("c", "1m", 82)).unwrap_err().reason, "OutOfpods");
     }
 }

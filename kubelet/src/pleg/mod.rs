@@ -48,6 +48,11 @@ impl Pleg {
         found.unwrap_or_else(|| Arc::new(RuntimePod { uid: uid.to_owned(), ..RuntimePod::default() }))
     }
 
+    /// Whether two readings of a pod have the same things in the same states.
+    pub fn same_states(a: &RuntimePod, b: &RuntimePod) -> bool {
+        record_of(a) == record_of(b)
+    }
+
     /// UIDs the runtime has something of.
     pub fn uids(&self) -> Vec<String> {
         self.state.lock().cache.keys().cloned().collect()
@@ -147,6 +152,7 @@ impl Pleg {
     }
 }
 
+/// States by id of what a pod has.
 fn record_of(pod: &RuntimePod) -> Record {
     let mut out = Record::new();
     for s in &pod.sandboxes {

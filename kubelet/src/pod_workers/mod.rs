@@ -5,6 +5,7 @@
 //! and verdicts, so a wake may be lost in another and never repeated work. Answers to upstream's
 //! `pod_workers.go`.
 
+mod watch;
 mod worker;
 
 use std::collections::{HashMap, HashSet};

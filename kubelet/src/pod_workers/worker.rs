@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::record::EventType;
@@ -9,9 +10,10 @@ use common::shutdown::CancellationToken;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
-use super::{Deps, Eviction, Handle, PodWorkers, WorkerState};
+use super::{Deps, Eviction, Handle, PodWorkers, WorkerState, watch};
 use crate::kuberuntime::actions::compute;
 use crate::kuberuntime::{RuntimeContainer, RuntimePod, StartError};
+use crate::pleg::Pleg;
 use crate::pod;
 use crate::prober::{ProbeKind, ProbeResult};
 use crate::status::{Facts, generate};
@@ -31,6 +33,8 @@ pub(super) struct Worker {
     waiting: HashMap<String, StartError>,
     admitted: bool,
     rounds: u32,
+    /// A wake came while a sync was under way.
+    missed: AtomicBool,
 }
 
 enum Next {
@@ -42,7 +46,16 @@ enum Next {
 
 impl Worker {
     pub(super) fn new(uid: String, deps: Arc<Deps>, handle: Arc<Handle>, workers: Arc<PodWorkers>) -> Self {
-        Self { uid, deps, handle, workers, waiting: HashMap::new(), admitted: false, rounds: 0 }
+        Self {
+            uid,
+            deps,
+            handle,
+            workers,
+            waiting: HashMap::new(),
+            admitted: false,
+            rounds: 0,
+            missed: AtomicBool::new(false),
+        }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
@@ -67,11 +80,29 @@ impl Worker {
             match next {
                 Next::State(next) => state = next,
                 Next::Again => {}
+                Next::Wait(_) if self.missed.swap(false, Ordering::Relaxed) => {}
                 Next::Wait(time) => {
-                    let _ = tokio::time::timeout(time, self.handle.wake.notified()).await;
+                    let _ = tokio::time::timeout(time, self.until_woken()).await;
                 }
             }
         }
+    }
+
+    /// Returns when someone wakes the worker, or what was about to end has ended.
+    async fn until_woken(&self) {
+        let seen = self.deps.pleg.get(&self.uid);
+        while let Some(pause) = watch::next_look(&self.pod(), &seen, Timestamp::now()) {
+            if tokio::time::timeout(pause, self.handle.wake.notified()).await.is_ok() {
+                return;
+            }
+            match self.deps.pleg.refresh(&self.uid).await {
+                Ok(now) if Pleg::same_states(&seen, &now) => {}
+                Ok(_) => return,
+                // The relist tells of a runtime that does not answer.
+                Err(_) => break,
+            }
+        }
+        self.handle.wake.notified().await;
     }
 
     fn pod(&self) -> Arc<Pod> {
@@ -106,9 +137,9 @@ impl Worker {
                     return Next::Wait(RETRY);
                 }
             }
-            if runtime.containers.is_empty()
-                && let Err(rejection) = deps.admission.admit(&pod)
-            {
+            if !runtime.containers.is_empty() {
+                deps.admission.count(&pod);
+            } else if let Err(rejection) = deps.admission.admit(&pod) {
                 let about = pod::reference(&pod);
                 let recorder = &deps.runtime.recorder;
                 recorder.event(&about, EventType::Warning, &rejection.reason, rejection.message.clone());
@@ -228,6 +259,7 @@ impl Worker {
         }
         loop {
             self.handle.wake.notified().await;
+            self.missed.store(true, Ordering::Relaxed);
             let pod = self.pod();
             if self.must_end(&pod) {
                 return;
