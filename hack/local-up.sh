@@ -58,6 +58,8 @@ case $verb in
     flock -n 9 || die "another local-up.sh works on this cluster; wait for it or end it"
     build_images "$store"
     fabric_up "$nodes"
+    # Nodes that run get new images before the manifests that want them.
+    for i in $(seq 1 "$nodes"); do ! node_pid "$i" > /dev/null || node_images "$i"; done
     cluster_files "$nodes" "$store"
     for i in $(seq 1 "$nodes"); do node_up "$i"; done
     cluster_wait "$nodes" "$store"

@@ -9,13 +9,21 @@ fill() {
   printf '%s\n' "$text"
 }
 
-# put FILE: standard input into a file, only when it differs, by rename.
+# put FILE: standard input into a file, only when it differs, by rename; says by its status whether it differed.
 put() {
-  local new=$1.new~
+  local new
+  new=$(dirname "$1")/.$(basename "$1").new
   mkdir -p "$(dirname "$1")"
   cat > "$new"
-  if cmp -s "$new" "$1"; then rm "$new"; else mv "$new" "$1"; fi
+  if cmp -s "$new" "$1"; then
+    rm "$new"
+    return 1
+  fi
+  mv "$new" "$1"
 }
+
+# What tells one build of a program from another.
+build_id() { sha256sum "$1" | cut -c 1-12; }
 
 # A loopback port for the host, kept for the cluster's life.
 cluster_port() {
@@ -58,13 +66,15 @@ cluster_files() {
   local flags name
   if [ "$store" = etcd ]; then
     flags=$(sed 's/^/    - /' deploy/manifests/etcd-flags.txt)
-    fill deploy/manifests/etcd.yaml IMAGE="$(image_ref etcd)" NAME=node1 IP="$(node_ip 1)" | put "$dir/etcd.yaml"
+    fill deploy/manifests/etcd.yaml IMAGE="$(image_ref etcd)" NAME=node1 IP="$(node_ip 1)" | put "$dir/etcd.yaml" || true
   else
     flags='    - --embedded-store-path=/var/lib/kube-apiserver/store.redb'
   fi
   for name in kube-apiserver kube-controller-manager kube-scheduler; do
+    # With the build in an annotation the kubelet starts the pod again when the program has changed.
     fill deploy/manifests/$name.yaml IMAGE="$(image_ref $name)" IP="$(node_ip 1)" POD_CIDR="$POD_CIDR" \
-      SERVICE_CIDR="$SERVICE_CIDR" STORE_FLAGS="$flags" | put "$dir/$name.yaml"
+      SERVICE_CIDR="$SERVICE_CIDR" STORE_FLAGS="$flags" \
+      | sed "s/^  labels:/  annotations: { build: $(build_id "$STATE/bin/$name") }\n&/" | put "$dir/$name.yaml" || true
   done
   forwarder_up "$port"
 }
@@ -79,24 +89,30 @@ node_files() {
     cp -n "$first/pki/ca.crt" "$etc/kubernetes/pki/" 2> /dev/null || true
     (umask 077; cp "$first/bootstrap-kubelet.conf" "$first/kube-proxy.conf" "$etc/kubernetes/")
   fi
-  echo "nameserver $DNS_IP" | put "$dir/resolv.conf"
-  fill hack/lib/containerd.toml PAUSE="$(image_ref pause)" | put "$etc/containerd/config.toml"
-  put "$etc/containerd/cni.conflist" < hack/lib/cni.conflist
-  fill deploy/kubelet-config.yaml DNS_IP="$DNS_IP" | put "$dir/mnt/var/lib/kubelet/config.yaml"
-  fill deploy/kube-proxy-config.yaml POD_CIDR="$POD_CIDR" | put "$dir/mnt/var/lib/kube-proxy/config.yaml"
-  service "$i" containerd /usr/bin/containerd
+  # The file itself is bound into the node, so it is written in place.
+  echo "nameserver $DNS_IP" > "$dir/resolv.conf"
+  fill hack/lib/containerd.toml PAUSE="$(image_ref pause)" | put "$etc/containerd/config.toml" || true
+  put "$etc/containerd/cni.conflist" < hack/lib/cni.conflist || true
+  fill deploy/kubelet-config.yaml DNS_IP="$DNS_IP" | put "$dir/mnt/var/lib/kubelet/config.yaml" || true
+  fill deploy/kube-proxy-config.yaml POD_CIDR="$POD_CIDR" | put "$dir/mnt/var/lib/kube-proxy/config.yaml" || true
+  service "$i" containerd "$(command -v containerd)"
   service "$i" kubelet "$STATE/bin/kubelet" --config=/var/lib/kubelet/config.yaml --kubeconfig=/etc/kubernetes/kubelet.conf \
     --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --hostname-override="node$i" --node-ip="$(node_ip "$i")"
   service "$i" kube-proxy "$STATE/bin/kube-proxy" --config="$dir/mnt/var/lib/kube-proxy/config.yaml" --hostname-override="node$i" \
     --cluster-dns-bind="$DNS_IP" --pod-routes=host-gw
 }
 
-# service NODE NAME COMMAND...: an executable file that the node's init keeps running.
+# service NODE NAME COMMAND...: an executable file that the node's init keeps running; a changed one is ended,
+# and starts again by itself.
 service() {
-  local file
+  local file changed=
   file=$(node_dir "$1")/services/$2
-  { echo '#!/bin/sh'; echo "exec ${*:3}"; } | put "$file"
+  { echo '#!/bin/sh'; echo "# build $(build_id "$3")"; echo "exec ${*:3}"; } | put "$file" && changed=1
   chmod 755 "$file"
+  if [ -n "$changed" ] && node_pid "$1" > /dev/null; then
+    note "restarting $2 on node$1"
+    in_node "$1" pkill -x "$2" || true
+  fi
 }
 
 forwarder_pids() { pgrep -f -- "pintle-hack forward .*--netns /run/netns/$PREFIX-node1 " || true; }
