@@ -94,16 +94,16 @@ metadata: {{name: staged}}
 spec:
   terminationGracePeriodSeconds: 1
   initContainers:
-  - {{name: one, image: {IMAGE}, command: [sh, -c, 'echo one >> /work/log'], volumeMounts: [{{name: work, mountPath: /work}}]}}
-  - {{name: beside, image: {IMAGE}, restartPolicy: Always, command: [sh, -c, 'echo beside >> /work/log; trap exit TERM; while :; do sleep 1; done'], volumeMounts: [{{name: work, mountPath: /work}}]}}
-  - {{name: two, image: {IMAGE}, command: [sh, -c, 'until grep -q beside /work/log; do sleep 0.1; done; echo two >> /work/log'], volumeMounts: [{{name: work, mountPath: /work}}]}}
+  - {{name: one, image: {IMAGE}, command: [sh, -c, 'echo one >> /stage/log'], volumeMounts: [{{name: work, mountPath: /stage}}]}}
+  - {{name: beside, image: {IMAGE}, restartPolicy: Always, command: [sh, -c, 'echo beside >> /stage/log; trap exit TERM; while :; do sleep 1; done'], volumeMounts: [{{name: work, mountPath: /stage}}]}}
+  - {{name: two, image: {IMAGE}, command: [sh, -c, 'until grep -q beside /stage/log; do sleep 0.1; done; echo two >> /stage/log'], volumeMounts: [{{name: work, mountPath: /stage}}]}}
   containers:
-  - {{name: main, image: {IMAGE}, command: [sh, -c, 'trap exit TERM; while :; do sleep 1; done'], volumeMounts: [{{name: work, mountPath: /work}}]}}
+  - {{name: main, image: {IMAGE}, command: [sh, -c, 'trap exit TERM; while :; do sleep 1; done'], volumeMounts: [{{name: work, mountPath: /stage}}]}}
   volumes: [{{name: work, emptyDir: {{}}}}]
 "
     ))?;
     ns.ready("staged")?;
-    let log = ns.kubectl(&["exec", "staged", "-c", "main", "--", "cat", "/work/log"])?;
+    let log = ns.kubectl(&["exec", "staged", "-c", "main", "--", "cat", "/stage/log"])?;
     ensure!(log == "one\nbeside\ntwo\n", "{log}");
     Ok(())
 }
