@@ -55,6 +55,11 @@ pub fn handlers(deps: &Arc<Deps>) -> CustomHandlers {
     ] {
         add("", name, Arc::new(kubelet::Kubelet::new(deps.clone(), client.clone(), door)));
     }
+    for (name, backend) in
+        [("pods/proxy", kubelet::Backend::Pod), ("services/proxy", kubelet::Backend::Service)]
+    {
+        add("", name, Arc::new(kubelet::Proxy::new(deps.clone(), client.clone(), backend)));
+    }
     for (group, resource, review) in reviews::all(deps) {
         add(group, resource, review);
     }

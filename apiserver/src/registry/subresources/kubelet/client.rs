@@ -12,9 +12,11 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -26,6 +28,17 @@ use crate::request::{Body, Response, empty};
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a kubelet's error text is passed on.
 const ERROR_BYTES_MAX: usize = 2048;
+
+/// Who answers at a target, and how much it is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// TLS with the server's client certificate.
+    Kubelet,
+    /// A pod in the clear.
+    Http,
+    /// A pod over TLS, any certificate of its, none of ours.
+    Https,
+}
 
 /// See the module.
 pub struct KubeletClient {
@@ -53,16 +66,15 @@ impl KubeletClient {
     /// Read anew for each connection, so that rotated files count.
     fn tls(&self) -> Result<ClientConfig, DialError> {
         let failed = |e: &dyn std::fmt::Display| DialError::Tls(e.to_string());
-        let builder = ClientConfig::builder();
         let builder = match &self.config.certificate_authority {
             Some(path) => {
                 let mut roots = RootCertStore::empty();
                 for certificate in tls::read_certificates(path).map_err(|e| failed(&e))? {
                     roots.add(certificate).map_err(|e| failed(&e))?;
                 }
-                builder.with_root_certificates(roots)
+                ClientConfig::builder().with_root_certificates(roots)
             }
-            None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified)),
+            None => unverified(),
         };
         match &self.config.client_certificate {
             Some((certificate, key)) => {
@@ -83,19 +95,18 @@ impl KubeletClient {
             .map_err(|_| DialError::Timeout(address.clone()))?
             .map_err(|source| DialError::Connect { address: address.clone(), source })?;
         let _ = tcp.set_nodelay(true);
+        let config = match target.peer {
+            Peer::Http => return handshake(tcp).await,
+            Peer::Https => unverified().with_no_client_auth(),
+            Peer::Kubelet => self.tls()?,
+        };
         let name = ServerName::try_from(target.host.clone()).map_err(|e| DialError::Tls(e.to_string()))?;
-        let connector = TlsConnector::from(Arc::new(self.tls()?));
+        let connector = TlsConnector::from(Arc::new(config));
         let tls = tokio::time::timeout(DIAL_TIMEOUT, connector.connect(name, tcp))
             .await
             .map_err(|_| DialError::Timeout(address))?
             .map_err(|e| DialError::Tls(e.to_string()))?;
-        let (sender, connection) = http1::handshake(TokioIo::new(tls)).await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "connection to a kubelet ended");
-            }
-        });
-        Ok(sender)
+        handshake(tls).await
     }
 
     /// Sends one request.
@@ -104,7 +115,10 @@ impl KubeletClient {
         target: &Target,
         mut request: Request<Body>,
     ) -> Result<http::Response<Incoming>, Status> {
-        let failed = |e: DialError| Status::internal(format!("error dialing backend: {e}"));
+        let failed = |e: DialError| match target.peer {
+            Peer::Kubelet => Status::internal(format!("error dialing backend: {e}")),
+            _ => Status::service_unavailable(format!("error trying to reach service: {e}")),
+        };
         let mut sender = self.connect(target).await.map_err(failed)?;
         if let Ok(host) = HeaderValue::from_str(&authority(target)) {
             request.headers_mut().insert(HOST, host);
@@ -126,6 +140,24 @@ impl KubeletClient {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         Ok(response)
     }
+}
+
+fn unverified() -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    ClientConfig::builder().dangerous().with_custom_certificate_verifier(Arc::new(Unverified))
+}
+
+/// Speaks HTTP/1.1 over a connection; its driver runs until either side closes it.
+async fn handshake<S>(stream: S) -> Result<SendRequest<Body>, DialError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "connection to a backend ended");
+        }
+    });
+    Ok(sender)
 }
 
 fn authority(target: &Target) -> String {

@@ -1,4 +1,5 @@
-//! Subresources that a kubelet answers: log, exec, attach, port-forward, and the node proxy.
+//! Subresources that a kubelet answers: log, exec, attach, port-forward, and the node proxy; and those that
+//! pods answer themselves ([`proxy`]).
 //!
 //! This room finds the kubelet and the path there; [`client`] speaks TLS to it; [`stream`] joins an upgraded
 //! connection of the client's with one of the kubelet's, byte for byte. Answers to
@@ -6,6 +7,7 @@
 
 mod channels;
 mod client;
+mod proxy;
 mod stream;
 mod tunnel;
 
@@ -23,7 +25,10 @@ use crate::registry::tree::{at, field, items, text};
 use crate::request::{RequestContext, Response, empty};
 use crate::resources::{Subresource, SubresourceRequest};
 
+use client::Peer;
+
 pub use client::KubeletClient;
+pub use proxy::{Backend, Proxy};
 
 /// The port of a kubelet that does not say.
 const DEFAULT_PORT: u16 = 10250;
@@ -49,6 +54,7 @@ pub(super) struct Target {
     pub host: String,
     pub port: u16,
     pub path_and_query: String,
+    pub peer: Peer,
 }
 
 impl Kubelet {
@@ -102,7 +108,12 @@ impl Kubelet {
             Door::Attach => format!("/attach/{namespace}/{name}/{container}"),
             Door::PortForward | Door::NodeProxy => format!("/portForward/{namespace}/{name}"),
         };
-        Ok(Some(Target { host, port, path_and_query: with_query(path, &self.parameters(ctx)?) }))
+        Ok(Some(Target {
+            host,
+            port,
+            path_and_query: with_query(path, &self.parameters(ctx)?),
+            peer: Peer::Kubelet,
+        }))
     }
 
     /// The query that the kubelet understands.
@@ -153,15 +164,21 @@ impl Kubelet {
             None => (ctx.info.name.as_str(), None),
         };
         let (host, own) = self.address(name).await?;
-        let mut path = format!("/{}", ctx.info.parts.join("/"));
-        if ctx.info.path.ends_with('/') && !path.ends_with('/') {
-            path.push('/');
-        }
-        if !ctx.query.is_empty() {
-            path = format!("{path}?{}", ctx.query);
-        }
-        Ok(Target { host, port: port.unwrap_or(own), path_and_query: path })
+        let path_and_query = proxied_path(ctx);
+        Ok(Target { host, port: port.unwrap_or(own), path_and_query, peer: Peer::Kubelet })
     }
+}
+
+/// What comes after `proxy` in the request's address.
+fn proxied_path(ctx: &RequestContext) -> String {
+    let mut path = format!("/{}", ctx.info.parts.join("/"));
+    if ctx.info.path.ends_with('/') && !path.ends_with('/') {
+        path.push('/');
+    }
+    if !ctx.query.is_empty() {
+        path = format!("{path}?{}", ctx.query);
+    }
+    path
 }
 
 fn with_query(path: String, parameters: &[(String, String)]) -> String {
