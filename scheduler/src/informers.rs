@@ -11,8 +11,11 @@ use kube::runtime::watcher::{self, Event, watcher};
 use tokio::sync::mpsc;
 
 use crate::core::{Input, Watched};
-use crate::model::view::{DisruptionBudgetView, NamespaceView, NodeView, PodView};
-use crate::model::{Node, PodInfo, label_pairs};
+use crate::model::view::{
+    DisruptionBudgetView, NamespaceView, NodeView, PodView, ReplicaSetView, ReplicationControllerView,
+    ServiceView, StatefulSetView,
+};
+use crate::model::{Node, PodInfo, PodSet, PodSetKind, label_pairs, pod_key};
 use common::shutdown::Tasks;
 
 /// Starts all watches; they end with the tasks.
@@ -51,6 +54,52 @@ pub fn start(client: &Client, inputs: &mpsc::Sender<Input>, tasks: &Tasks) {
         Arc::new,
         Input::Budget,
     );
+    start_pod_sets(client, inputs, tasks);
+}
+
+/// Services and workloads, whose selectors say which pods belong together.
+fn start_pod_sets(client: &Client, inputs: &mpsc::Sender<Input>, tasks: &Tasks) {
+    let all = watcher::Config::default;
+    spawn(
+        tasks,
+        "services",
+        Api::<ServiceView>::all(client.clone()),
+        all(),
+        inputs,
+        key,
+        |s| PodSet::from_map(s.metadata, s.spec.selector),
+        |watched| Input::PodSet(PodSetKind::Service, watched),
+    );
+    spawn(
+        tasks,
+        "replicationcontrollers",
+        Api::<ReplicationControllerView>::all(client.clone()),
+        all(),
+        inputs,
+        key,
+        |rc| PodSet::from_map(rc.metadata, rc.spec.selector),
+        |watched| Input::PodSet(PodSetKind::ReplicationController, watched),
+    );
+    spawn(
+        tasks,
+        "replicasets",
+        Api::<ReplicaSetView>::all(client.clone()),
+        all(),
+        inputs,
+        key,
+        |rs| PodSet::from_selector(rs.metadata, rs.spec.selector.as_ref()),
+        |watched| Input::PodSet(PodSetKind::ReplicaSet, watched),
+    );
+    spawn(
+        tasks,
+        "statefulsets",
+        Api::<StatefulSetView>::all(client.clone()),
+        all(),
+        inputs,
+        key,
+        |ss| PodSet::from_selector(ss.metadata, ss.spec.selector.as_ref()),
+        |watched| Input::PodSet(PodSetKind::StatefulSet, watched),
+    );
 }
 
 fn uid(meta: &ObjectMeta) -> String {
@@ -59,6 +108,11 @@ fn uid(meta: &ObjectMeta) -> String {
 
 fn name(meta: &ObjectMeta) -> String {
     meta.name.clone().unwrap_or_default()
+}
+
+/// `namespace/name`.
+fn key(meta: &ObjectMeta) -> String {
+    pod_key(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
 fn spawn<K, T>(

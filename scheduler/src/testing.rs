@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
-use crate::model::{Node, PodInfo};
+use crate::model::{Node, PodInfo, PodSet};
 
 pub(crate) struct PodBuilder(Value);
 pub(crate) struct NodeBuilder(Value);
@@ -26,6 +27,13 @@ pub(crate) fn node(name: &str) -> NodeBuilder {
         "spec": {},
         "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "110"}}
     }))
+}
+
+/// An object in namespace `default` that selects pods by labels.
+pub(crate) fn pod_set(name: &str, labels: &[(&str, &str)]) -> PodSet {
+    let metadata =
+        ObjectMeta { name: Some(name.into()), namespace: Some("default".into()), ..ObjectMeta::default() };
+    PodSet::from_map(metadata, Some(labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()))
 }
 
 impl PodBuilder {
@@ -52,6 +60,12 @@ impl PodBuilder {
     pub(crate) fn label(mut self, key: &str, value: &str) -> Self {
         self.0["metadata"]["labels"][key] = json!(value);
         self
+    }
+    /// Controlled by this object.
+    pub(crate) fn owner(self, version: &str, kind: &str, name: &str) -> Self {
+        let owner =
+            json!({"apiVersion": version, "kind": kind, "name": name, "uid": name, "controller": true});
+        self.set("/metadata/ownerReferences", json!([owner]))
     }
     pub(crate) fn host_port(self, port: i32) -> Self {
         self.set("/spec/containers/0/ports", json!([{"containerPort": port, "hostPort": port}]))

@@ -5,14 +5,16 @@
 //! it cannot change beneath it and nothing is copied.
 //! Answers to: pkg/scheduler/backend/cache.
 
+mod pod_sets;
 mod snapshot;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use pod_sets::PodSets;
 pub use snapshot::Snapshot;
 
-use crate::model::{LabelPairs, Node, PodInfo};
+use crate::model::{LabelPairs, Node, PodInfo, PodSet, PodSetKind};
 
 /// Where a pod is counted.
 struct Placed {
@@ -74,6 +76,20 @@ impl Cache {
 
     pub fn set_namespace(&mut self, name: String, labels: Option<LabelPairs>) {
         self.snapshot.set_namespace(name, labels);
+    }
+
+    pub fn set_pod_set(&mut self, kind: PodSetKind, set: PodSet) {
+        self.snapshot.pod_sets_mut().set(kind, set);
+    }
+
+    /// `key` is `namespace/name`.
+    pub fn remove_pod_set(&mut self, kind: PodSetKind, key: &str) {
+        self.snapshot.pod_sets_mut().remove(kind, key);
+    }
+
+    /// The keys of all known objects of a kind.
+    pub fn pod_set_keys(&self, kind: PodSetKind) -> Vec<String> {
+        self.snapshot.pod_sets().keys(kind)
     }
 
     fn place(&mut self, pod: Arc<PodInfo>, node: String, assumed: bool) -> Option<Arc<PodInfo>> {

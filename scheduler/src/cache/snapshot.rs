@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::PodSets;
 use crate::model::{LabelPairs, Node, NodeInfo, PodInfo};
 
 #[derive(Default)]
@@ -23,6 +24,7 @@ pub struct Snapshot {
     images: HashMap<String, usize>,
     namespaces: HashMap<String, LabelPairs>,
     with_affinity: usize,
+    pod_sets: PodSets,
 }
 
 impl Snapshot {
@@ -60,6 +62,15 @@ impl Snapshot {
     /// False lets InterPodAffinity skip all nodes.
     pub fn any_affinity(&self) -> bool {
         self.with_affinity > 0
+    }
+
+    /// Which pods belong together.
+    pub fn pod_sets(&self) -> &PodSets {
+        &self.pod_sets
+    }
+
+    pub(super) fn pod_sets_mut(&mut self) -> &mut PodSets {
+        &mut self.pod_sets
     }
 
     pub(super) fn set_namespace(&mut self, name: String, labels: Option<LabelPairs>) {

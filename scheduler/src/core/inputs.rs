@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Binding, Core, Effect, Input, Watched};
 use crate::framework::Change;
 use crate::model::view::DisruptionBudgetView;
-use crate::model::{LabelPairs, Node, PodInfo};
+use crate::model::{LabelPairs, Node, PodInfo, PodSet, PodSetKind};
 use crate::queue::Failure;
 
 impl Core {
@@ -18,6 +18,7 @@ impl Core {
             Input::Node(watched) => self.node_watched(watched, now),
             Input::Namespace(watched) => self.namespace_watched(watched, now),
             Input::Budget(watched) => self.budget_watched(watched),
+            Input::PodSet(kind, watched) => self.pod_set_watched(kind, watched),
             Input::Bound { binding, result } => effects = self.bound(binding, result, now),
         }
         self.report_queue();
@@ -162,6 +163,23 @@ impl Core {
             Watched::ListDone => {
                 for uid in self.relists.budgets.finish(self.budgets.keys()) {
                     self.budgets.remove(&uid);
+                }
+            }
+        }
+    }
+
+    fn pod_set_watched(&mut self, kind: PodSetKind, watched: Watched<PodSet>) {
+        let relist = self.relists.pod_sets.entry(kind).or_default();
+        match watched {
+            Watched::Restarted => relist.restart(),
+            Watched::Listed(set) | Watched::Applied(set) => {
+                relist.saw(&set.key());
+                self.cache.set_pod_set(kind, set);
+            }
+            Watched::Deleted(key) => self.cache.remove_pod_set(kind, &key),
+            Watched::ListDone => {
+                for key in relist.finish(self.cache.pod_set_keys(kind).iter()) {
+                    self.cache.remove_pod_set(kind, &key);
                 }
             }
         }

@@ -24,7 +24,7 @@ use crate::cache::Cache;
 use crate::framework::{Change, Hint, Profile};
 use crate::metrics::Metrics;
 use crate::model::view::DisruptionBudgetView;
-use crate::model::{LabelPairs, Node, PodInfo};
+use crate::model::{LabelPairs, Node, PodInfo, PodSet, PodSetKind};
 use crate::queue::{Judge, Nominator, Pending, Queue, QueuedPod};
 use relist::Relist;
 
@@ -40,7 +40,7 @@ pub enum Watched<T> {
     /// The list is complete: what it did not name is gone.
     ListDone,
     Applied(T),
-    /// By UID for pods and budgets, by name for nodes and namespaces.
+    /// By UID for pods and budgets, by name for nodes and namespaces, by `namespace/name` for pod sets.
     Deleted(String),
 }
 
@@ -51,6 +51,7 @@ pub enum Input {
     Node(Watched<Arc<Node>>),
     Namespace(Watched<(String, LabelPairs)>),
     Budget(Watched<Arc<DisruptionBudgetView>>),
+    PodSet(PodSetKind, Watched<PodSet>),
     /// A binding ended; the error is its text.
     Bound {
         binding: Binding,
@@ -136,6 +137,7 @@ struct Relists {
     nodes: Relist,
     namespaces: Relist,
     budgets: Relist,
+    pod_sets: HashMap<PodSetKind, Relist>,
 }
 
 impl Core {
@@ -157,9 +159,12 @@ impl Core {
         }
     }
 
-    /// True when pods and nodes were listed at least once: scheduling before that would see half a cluster.
+    /// True when everything that placement looks at was listed at least once: scheduling before that would see
+    /// half a cluster.
     pub fn synced(&self) -> bool {
-        self.relists.pods.done() && self.relists.nodes.done() && self.relists.namespaces.done()
+        let Relists { pods, nodes, namespaces, budgets, pod_sets } = &self.relists;
+        let done = |kind| pod_sets.get(kind).is_some_and(Relist::done);
+        [pods, nodes, namespaces, budgets].into_iter().all(Relist::done) && PodSetKind::ALL.iter().all(done)
     }
 
     /// When something becomes due without an input.

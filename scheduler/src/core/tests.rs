@@ -9,7 +9,7 @@ use serde_json::json;
 use super::*;
 use crate::config::KubeSchedulerConfiguration;
 use crate::model::{Node, PodInfo};
-use crate::testing::{node, pod};
+use crate::testing::{node, pod, pod_set};
 
 struct World {
     core: Core,
@@ -39,8 +39,13 @@ impl World {
             Input::Node(Watched::ListDone),
             Input::Pod(Watched::ListDone),
             Input::Namespace(Watched::ListDone),
+            Input::Budget(Watched::ListDone),
         ] {
             world.take(input);
+        }
+        for kind in PodSetKind::ALL {
+            assert!(!world.core.synced(), "{kind:?} is missing");
+            world.take(Input::PodSet(kind, Watched::ListDone));
         }
         world
     }
@@ -410,4 +415,26 @@ fn pods_go_near_those_they_like_and_the_first_of_them_anywhere() {
             .build(),
     );
     assert!(event(&world.step()).contains("2 node(s) didn't match pod affinity rules"));
+}
+
+/// How many of four replicas of `web` land on the small node: the big one has much more room.
+fn on_the_small_node(sets: &[(PodSetKind, &str)]) -> usize {
+    let mut world = World::new(&[node("big").cpu("64").build(), node("small").cpu("2").build()]);
+    for (kind, name) in sets {
+        world.take(Input::PodSet(*kind, Watched::Applied(pod_set(name, &[("app", "web")]))));
+    }
+    let mut place = |name: &str| {
+        let replica = pod(name).label("app", "web").cpu("200m").owner("apps/v1", "ReplicaSet", "web");
+        world.pod(replica.build());
+        bound_to(&world.step()).map(|(_, node)| node.to_owned())
+    };
+    ["a", "b", "c", "d"].into_iter().filter(|name| place(name).as_deref() == Some("small")).count()
+}
+
+#[test]
+fn pods_of_one_owner_or_service_spread_by_default() {
+    assert_eq!(on_the_small_node(&[(PodSetKind::ReplicaSet, "web")]), 2);
+    assert_eq!(on_the_small_node(&[(PodSetKind::Service, "any")]), 2);
+    assert_eq!(on_the_small_node(&[(PodSetKind::ReplicaSet, "other")]), 0);
+    assert_eq!(on_the_small_node(&[]), 0);
 }

@@ -6,6 +6,7 @@
 
 mod node;
 mod pod;
+mod pod_set;
 mod resources;
 mod selector;
 pub mod view;
@@ -14,6 +15,7 @@ pub use node::{Node, NodeInfo};
 pub use pod::{
     HostPort, PodAffinityTerm, PodInfo, SpreadConstraint, WeightedAffinityTerm, conflicts, pod_key,
 };
+pub use pod_set::{PodSet, PodSetKind};
 pub use resources::{Resources, is_scalar};
 pub use selector::{NodeSelector, PreferredTerm, RequiredNodeAffinity};
 

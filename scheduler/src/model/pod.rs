@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use common::labels::Selector;
+use common::labels::{Requirement, Selector};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as core, Toleration};
 
 use super::resources::of_pod;
 use super::view::PodView;
-use super::{LabelPairs, NodeSelector, PreferredTerm, RequiredNodeAffinity, Resources, label_pairs};
+use super::{
+    LabelPairs, NodeSelector, PodSetKind, PreferredTerm, RequiredNodeAffinity, Resources, label_pairs,
+};
 
 /// A port taken on the node's own addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -68,6 +70,8 @@ pub struct PodInfo {
     pub resource_version: String,
     pub generation: i64,
     pub labels: LabelPairs,
+    /// Kind and name of the controller when it is one whose pods are spread by default.
+    pub controller: Option<(PodSetKind, String)>,
     pub scheduler_name: String,
     pub node_name: String,
     pub nominated_node: String,
@@ -104,6 +108,8 @@ impl PodInfo {
         let (requests, non_zero) = of_pod(&view);
         let PodView { metadata, spec, status } = view;
         let labels = label_pairs(metadata.labels);
+        let owner = metadata.owner_references.iter().flatten().find(|o| o.controller == Some(true));
+        let controller = owner.and_then(|o| Some((PodSetKind::of_owner(o)?, o.name.clone())));
         let namespace = metadata.namespace.unwrap_or_default();
         let inits = spec.init_containers.unwrap_or_default();
         let mut images: Vec<String> =
@@ -145,7 +151,7 @@ impl PodInfo {
                 .topology_spread_constraints
                 .iter()
                 .flatten()
-                .filter_map(|c| spread_constraint(c, &labels))
+                .filter_map(|c| SpreadConstraint::new(c, &labels))
                 .collect(),
             name: metadata.name.unwrap_or_default(),
             uid: metadata.uid.unwrap_or_default(),
@@ -153,6 +159,7 @@ impl PodInfo {
             generation: metadata.generation.unwrap_or(0),
             namespace,
             labels,
+            controller,
             scheduler_name: spec.scheduler_name.unwrap_or_else(|| "default-scheduler".to_owned()),
             node_name: spec.node_name.unwrap_or_default(),
             priority: spec.priority.unwrap_or(0),
@@ -214,26 +221,25 @@ pub(super) fn normalized(image: &str) -> String {
     }
 }
 
-/// None when the selector cannot be read; the API server refuses such pods.
-fn spread_constraint(
-    c: &core::TopologySpreadConstraint,
-    labels: &[(String, String)],
-) -> Option<SpreadConstraint> {
-    let mut selector = Selector::from_label_selector(c.label_selector.as_ref()).ok()?;
-    for key in c.match_label_keys.iter().flatten() {
-        if let Some(value) = super::label(labels, key) {
-            selector.requirements.push(common::labels::Requirement::equals(key, value));
+impl SpreadConstraint {
+    /// None when the selector cannot be read; the API server refuses such pods. `labels` are the pod's.
+    pub fn new(c: &core::TopologySpreadConstraint, labels: &[(String, String)]) -> Option<Self> {
+        let mut selector = Selector::from_label_selector(c.label_selector.as_ref()).ok()?;
+        for key in c.match_label_keys.iter().flatten() {
+            if let Some(value) = super::label(labels, key) {
+                selector.requirements.push(Requirement::equals(key, value));
+            }
         }
+        Some(Self {
+            max_skew: i64::from(c.max_skew),
+            topology_key: c.topology_key.clone(),
+            hard: c.when_unsatisfiable == "DoNotSchedule",
+            selector,
+            min_domains: usize::try_from(c.min_domains.unwrap_or(1)).unwrap_or(1),
+            honor_affinity: c.node_affinity_policy.as_deref() != Some("Ignore"),
+            honor_taints: c.node_taints_policy.as_deref() == Some("Honor"),
+        })
     }
-    Some(SpreadConstraint {
-        max_skew: i64::from(c.max_skew),
-        topology_key: c.topology_key.clone(),
-        hard: c.when_unsatisfiable == "DoNotSchedule",
-        selector,
-        min_domains: usize::try_from(c.min_domains.unwrap_or(1)).unwrap_or(1),
-        honor_affinity: c.node_affinity_policy.as_deref() != Some("Ignore"),
-        honor_taints: c.node_taints_policy.as_deref() == Some("Honor"),
-    })
 }
 
 fn affinities(

@@ -164,3 +164,56 @@ pub struct DisruptionBudgetStatusView {
     pub disruptions_allowed: i32,
     pub disrupted_pods: Option<BTreeMap<String, Time>>,
 }
+
+/// Services and replication controllers select by a plain map.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MapSelectorView {
+    pub selector: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LabelSelectorView {
+    pub selector: Option<LabelSelector>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceView {
+    #[serde(deserialize_with = "common::view::metadata")]
+    pub metadata: ObjectMeta,
+    pub spec: MapSelectorView,
+}
+common::view_of!(ServiceView, k8s_openapi::api::core::v1::Service, NamespaceResourceScope);
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReplicationControllerView {
+    #[serde(deserialize_with = "common::view::metadata")]
+    pub metadata: ObjectMeta,
+    pub spec: MapSelectorView,
+}
+common::view_of!(
+    ReplicationControllerView,
+    k8s_openapi::api::core::v1::ReplicationController,
+    NamespaceResourceScope
+);
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReplicaSetView {
+    #[serde(deserialize_with = "common::view::metadata")]
+    pub metadata: ObjectMeta,
+    pub spec: LabelSelectorView,
+}
+common::view_of!(ReplicaSetView, k8s_openapi::api::apps::v1::ReplicaSet, NamespaceResourceScope);
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StatefulSetView {
+    #[serde(deserialize_with = "common::view::metadata")]
+    pub metadata: ObjectMeta,
+    pub spec: LabelSelectorView,
+}
+common::view_of!(StatefulSetView, k8s_openapi::api::apps::v1::StatefulSet, NamespaceResourceScope);

@@ -1,10 +1,14 @@
 //! PodTopologySpread: matching pods are spread over the values of a topology key.
 //!
-//! Constraints are the pod's own or, from configuration, default ones given as a list. Upstream's *system*
-//! defaults need the Services and workloads a pod belongs to, which this scheduler does not watch.
+//! Constraints are the pod's own. A pod without any gets default ones, the system's or those of the
+//! configuration, about the pods that share its services and its controller; without these it gets none.
+//! Answers to: pkg/scheduler/framework/plugins/podtopologyspread.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
+use common::labels::Selector;
+use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -15,6 +19,7 @@ use crate::model::{Node, NodeInfo, PodInfo, SpreadConstraint, label};
 const REASON: &str = "node(s) didn't match pod topology spread constraints";
 const REASON_LABEL: &str = "node(s) didn't match pod topology spread constraints (missing required label)";
 const HOSTNAME: &str = "kubernetes.io/hostname";
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -23,41 +28,123 @@ struct Args {
     _api_version: Option<String>,
     #[serde(rename = "kind")]
     _kind: Option<String>,
-    default_constraints: Vec<Value>,
+    default_constraints: Vec<TopologySpreadConstraint>,
     defaulting_type: Option<String>,
 }
 
-struct PodTopologySpread;
+struct PodTopologySpread {
+    /// For pods without constraints; the selector is filled in per pod.
+    defaults: Vec<SpreadConstraint>,
+    /// The defaults are the system's, which nodes without a zone take part in.
+    system: bool,
+}
 
 /// # Errors
-/// For default constraints, which are not supported yet, and unknown fields.
+/// For default constraints that cannot be, and unknown fields.
 pub fn build(args: &Value) -> Result<Box<dyn Plugin>, String> {
     let args: Args = match args {
         Value::Null => Args::default(),
         value => serde_json::from_value(value.clone()).map_err(|e| e.to_string())?,
     };
-    if !args.default_constraints.is_empty() {
-        return Err("defaultConstraints: not supported yet".into());
+    let system = match args.defaulting_type.as_deref() {
+        None | Some("" | "System") => true,
+        Some("List") => false,
+        Some(other) => {
+            return Err(format!(
+                "defaultingType: Unsupported value: {other:?}: supported values: \"System\", \"List\""
+            ));
+        }
+    };
+    if system && !args.default_constraints.is_empty() {
+        return Err(
+            "defaultingType: Invalid value: \"System\": when .defaultConstraints are not empty".into()
+        );
     }
-    match args.defaulting_type.as_deref() {
-        None | Some("" | "System" | "List") => Ok(Box::new(PodTopologySpread)),
-        Some(other) => Err(format!("defaultingType: unsupported value {other:?}")),
+    let defaults = if system { system_defaults().into() } else { listed(&args.default_constraints)? };
+    Ok(Box::new(PodTopologySpread { defaults, system }))
+}
+
+fn system_defaults() -> [SpreadConstraint; 2] {
+    [(HOSTNAME, 3), (ZONE, 5)].map(|(key, max_skew)| SpreadConstraint {
+        max_skew,
+        topology_key: key.to_owned(),
+        hard: false,
+        selector: Selector::nothing(),
+        min_domains: 1,
+        honor_affinity: true,
+        honor_taints: false,
+    })
+}
+
+fn listed(constraints: &[TopologySpreadConstraint]) -> Result<Vec<SpreadConstraint>, String> {
+    let mut out = Vec::new();
+    for (i, c) in constraints.iter().enumerate() {
+        let fail = |field: &str, why: String| Err(format!("defaultConstraints[{i}].{field}: {why}"));
+        if c.max_skew <= 0 {
+            return fail("maxSkew", format!("Invalid value: {}: not in valid range (0, inf)", c.max_skew));
+        }
+        if c.topology_key.is_empty() {
+            return fail("topologyKey", "Required value: can not be empty".into());
+        }
+        match c.when_unsatisfiable.as_str() {
+            "DoNotSchedule" | "ScheduleAnyway" => {}
+            "" => return fail("whenUnsatisfiable", "Required value: can not be empty".into()),
+            other => {
+                let why = format!(
+                    "Unsupported value: {other:?}: supported values: \"DoNotSchedule\", \"ScheduleAnyway\""
+                );
+                return fail("whenUnsatisfiable", why);
+            }
+        }
+        if c.label_selector.is_some() {
+            let why = "Forbidden: constraint must not define a selector, as they deduced for each pod";
+            return fail("labelSelector", why.into());
+        }
+        let same = |o: &TopologySpreadConstraint| {
+            (&o.topology_key, &o.when_unsatisfiable) == (&c.topology_key, &c.when_unsatisfiable)
+        };
+        if constraints[..i].iter().any(same) {
+            let pair = format!("{{{}, {}}}", c.topology_key, c.when_unsatisfiable);
+            return Err(format!("defaultConstraints[{i}]: Duplicate value: {pair:?}"));
+        }
+        out.extend(SpreadConstraint::new(c, &[]));
     }
+    Ok(out)
+}
+
+/// Constraints that hold for a pod: its own or default ones made for it.
+type Constraints<'a> = Vec<Cow<'a, SpreadConstraint>>;
+
+impl PodTopologySpread {
+    fn constraints<'a>(&'a self, cycle: Cycle<'a>, hard: bool) -> Constraints<'a> {
+        if !cycle.pod.spread.is_empty() {
+            return own(cycle.pod, hard);
+        }
+        let defaults = || self.defaults.iter().filter(|c| c.hard == hard);
+        if defaults().next().is_none() {
+            return Vec::new();
+        }
+        let selector = cycle.snapshot.pod_sets().selector_of(cycle.pod);
+        if selector.is_everything() {
+            return Vec::new();
+        }
+        defaults().map(|c| Cow::Owned(SpreadConstraint { selector: selector.clone(), ..c.clone() })).collect()
+    }
+}
+
+fn own(pod: &PodInfo, hard: bool) -> Constraints<'_> {
+    pod.spread.iter().filter(|c| c.hard == hard).map(Cow::Borrowed).collect()
 }
 
 /// Matching pods by topology value, per constraint.
 #[derive(Clone)]
 struct State<'a> {
     pod: &'a PodInfo,
-    constraints: Vec<&'a SpreadConstraint>,
+    constraints: Constraints<'a>,
     counts: Vec<HashMap<String, i64>>,
 }
 
-fn constraints(pod: &PodInfo, hard: bool) -> Vec<&SpreadConstraint> {
-    pod.spread.iter().filter(|c| c.hard == hard).collect()
-}
-
-fn has_all_keys(node: &Node, constraints: &[&SpreadConstraint]) -> bool {
+fn has_all_keys(node: &Node, constraints: &Constraints<'_>) -> bool {
     constraints.iter().all(|c| label(&node.labels, &c.topology_key).is_some())
 }
 
@@ -94,7 +181,7 @@ impl<'a> State<'a> {
 
 impl Plugin for PodTopologySpread {
     fn pre_filter<'a>(&'a self, cycle: Cycle<'a>) -> PreFilter<'a> {
-        let constraints = constraints(cycle.pod, true);
+        let constraints = self.constraints(cycle, true);
         if constraints.is_empty() {
             return PreFilter::Skip;
         }
@@ -114,19 +201,18 @@ impl Plugin for PodTopologySpread {
     }
 
     fn pre_score<'a>(&'a self, cycle: Cycle<'a>, feasible: &[&'a NodeInfo]) -> Option<Box<dyn Score + 'a>> {
-        let constraints = constraints(cycle.pod, false);
+        let constraints = self.constraints(cycle, false);
         if constraints.is_empty() {
             return None;
         }
+        let all_keys = !cycle.pod.spread.is_empty() || !self.system;
         let mut counts: Vec<HashMap<String, i64>> = vec![HashMap::new(); constraints.len()];
         let eligible: Vec<&&NodeInfo> =
-            feasible.iter().filter(|n| has_all_keys(&n.node, &constraints)).collect();
+            feasible.iter().filter(|n| !all_keys || has_all_keys(&n.node, &constraints)).collect();
         for node in &eligible {
             for (constraint, counts) in constraints.iter().zip(&mut counts) {
-                if constraint.topology_key != HOSTNAME
-                    && let Some(value) = label(&node.node.labels, &constraint.topology_key)
-                {
-                    counts.entry(value.to_owned()).or_default();
+                if constraint.topology_key != HOSTNAME {
+                    counts.entry(topology(node, constraint).to_owned()).or_default();
                 }
             }
         }
@@ -138,21 +224,25 @@ impl Plugin for PodTopologySpread {
                 ((size + 2) as f64).ln()
             })
             .collect();
-        for node in cycle.snapshot.nodes().filter(|n| has_all_keys(&n.node, &constraints)) {
+        let counted = |n: &&NodeInfo| !all_keys || has_all_keys(&n.node, &constraints);
+        for node in cycle.snapshot.nodes().filter(counted) {
             for (constraint, counts) in constraints.iter().zip(&mut counts) {
-                if included(constraint, cycle.pod, &node.node)
-                    && let Some(value) = label(&node.node.labels, &constraint.topology_key)
-                    && let Some(count) = counts.get_mut(value)
+                if let Some(count) = counts.get_mut(topology(node, constraint))
+                    && included(constraint, cycle.pod, &node.node)
                 {
                     *count += matching(constraint, &cycle.pod.namespace, node);
                 }
             }
         }
-        Some(Box::new(SpreadScore { pod: cycle.pod, constraints, counts, weights }))
+        Some(Box::new(SpreadScore { pod: cycle.pod, all_keys, constraints, counts, weights }))
     }
 
     fn hint(&self, pod: &PodInfo, change: &Change<'_>) -> Hint {
-        let hard = constraints(pod, true);
+        if pod.spread.is_empty() {
+            // Rejected for default constraints, whose selector is made when it is tried again.
+            return Hint::Queue;
+        }
+        let hard = own(pod, true);
         let counts = |other: &PodInfo| {
             other.namespace == pod.namespace && hard.iter().any(|c| c.selector.matches(other.labels.as_ref()))
         };
@@ -206,17 +296,30 @@ impl<'a> Filter<'a> for State<'a> {
     }
 }
 
+/// A node's value of a constraint's key; nodes without it share one.
+fn topology<'n>(node: &'n NodeInfo, constraint: &SpreadConstraint) -> &'n str {
+    label(&node.node.labels, &constraint.topology_key).unwrap_or_default()
+}
+
 struct SpreadScore<'a> {
     pod: &'a PodInfo,
-    constraints: Vec<&'a SpreadConstraint>,
+    /// Nodes that lack a key are not scored.
+    all_keys: bool,
+    constraints: Constraints<'a>,
     counts: Vec<HashMap<String, i64>>,
     /// Larger topologies weigh more, by constraint.
     weights: Vec<f64>,
 }
 
+impl SpreadScore<'_> {
+    fn eligible(&self, node: &NodeInfo) -> bool {
+        !self.all_keys || has_all_keys(&node.node, &self.constraints)
+    }
+}
+
 impl Score for SpreadScore<'_> {
     fn score(&self, node: &NodeInfo) -> i64 {
-        if !has_all_keys(&node.node, &self.constraints) {
+        if !self.eligible(node) {
             return 0;
         }
         let mut sum = 0.0;
@@ -234,7 +337,7 @@ impl Score for SpreadScore<'_> {
 
     /// The fewest pods are the best; nodes without the keys get nothing.
     fn normalize(&self, nodes: &[&NodeInfo], scores: &mut [i64]) {
-        let eligible: Vec<bool> = nodes.iter().map(|n| has_all_keys(&n.node, &self.constraints)).collect();
+        let eligible: Vec<bool> = nodes.iter().map(|n| self.eligible(n)).collect();
         let raw = || scores.iter().zip(&eligible).filter(|(_, e)| **e).map(|(s, _)| *s);
         let (min, max) = (raw().min().unwrap_or(0), raw().max().unwrap_or(0));
         for (score, eligible) in scores.iter_mut().zip(eligible) {
@@ -243,6 +346,35 @@ impl Score for SpreadScore<'_> {
                 (true, 0) => SCORE_MAX,
                 (true, max) => SCORE_MAX * (max + min - *score) / max,
             };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn default_constraints_are_checked() {
+        let fault = |args: Value| build(&args).err().unwrap_or_default();
+        let hosts = json!({"maxSkew": 1, "topologyKey": "h", "whenUnsatisfiable": "DoNotSchedule"});
+        assert!(build(&json!({"defaultingType": "List", "defaultConstraints": [hosts]})).is_ok());
+        assert!(fault(json!({"defaultConstraints": [hosts]})).starts_with("defaultingType: Invalid value"));
+        assert!(fault(json!({"defaultingType": "Some"})).starts_with("defaultingType: Unsupported value"));
+        let twice = json!({"defaultingType": "List", "defaultConstraints": [hosts, hosts]});
+        assert!(fault(twice).starts_with("defaultConstraints[1]: Duplicate value"));
+        for (field, value) in [
+            ("maxSkew", json!(0)),
+            ("topologyKey", json!("")),
+            ("whenUnsatisfiable", json!("Never")),
+            ("labelSelector", json!({})),
+        ] {
+            let mut wrong = hosts.clone();
+            wrong[field] = value;
+            let why = fault(json!({"defaultingType": "List", "defaultConstraints": [wrong]}));
+            assert!(why.starts_with(&format!("defaultConstraints[0].{field}: ")), "{why}");
         }
     }
 }
