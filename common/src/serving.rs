@@ -35,16 +35,26 @@ const REVIEW_TTL: Duration = Duration::from_secs(10);
 /// Remembered reviews; the cache is emptied when full.
 const REVIEWS_MAX: usize = 1024;
 
-/// A named check of `/healthz`: `Err` says what is wrong.
+/// A named check of `/healthz`, `/livez` and `/readyz`: `Err` says what is wrong.
 #[derive(Clone)]
 pub struct Check {
     pub name: &'static str,
+    /// Of `/readyz` alone: a daemon that is not ready is not ill.
+    pub readiness: bool,
     pub check: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
 impl Check {
     pub fn new(name: &'static str, check: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
-        Self { name, check: Arc::new(check) }
+        Self { name, readiness: false, check: Arc::new(check) }
+    }
+
+    /// A check that only `/readyz` looks at.
+    pub fn readiness(
+        name: &'static str,
+        check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { readiness: true, ..Self::new(name, check) }
     }
 }
 
@@ -168,7 +178,7 @@ impl Endpoints {
     fn health(&self, name: &str, verbose: bool) -> Response<String> {
         let mut lines = String::from("[+]ping ok\n");
         let mut failed = false;
-        for check in &self.checks {
+        for check in self.checks.iter().filter(|c| !c.readiness || name == "readyz") {
             match (check.check)() {
                 Ok(()) => lines.push_str(&format!("[+]{} ok\n", check.name)),
                 Err(why) => {
@@ -289,5 +299,19 @@ mod tests {
         let bad = endpoints(false).answer("/readyz", &none, "verbose").await;
         assert_eq!(bad.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(bad.body().contains("[-]informers failed"));
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_is_not_ready_is_healthy() {
+        let none = HeaderMap::new();
+        let mut endpoints = endpoints(true);
+        endpoints.checks.push(Check::readiness("sync", || Err("no".into())));
+        for (path, status) in [
+            ("/healthz", StatusCode::OK),
+            ("/livez", StatusCode::OK),
+            ("/readyz", StatusCode::INTERNAL_SERVER_ERROR),
+        ] {
+            assert_eq!(endpoints.answer(path, &none, "").await.status(), status, "{path}");
+        }
     }
 }

@@ -26,6 +26,8 @@ use crate::metrics::Metrics;
 const INPUTS_MAX: usize = 4096;
 /// Inputs taken before the next pod is tried.
 const INPUTS_PER_TURN: usize = 512;
+/// The loop looks around at least this often.
+const IDLE_MAX: Duration = Duration::from_secs(30);
 /// How long tasks have to end at shutdown.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -63,6 +65,9 @@ pub struct Daemon {
     metrics: Arc<Metrics>,
     tasks: Tasks,
     host: String,
+    /// The cluster is looked at only once the lease is held.
+    delay_cache: bool,
+    synced: Arc<AtomicBool>,
 }
 
 /// Reads the configuration, makes the client and binds the port.
@@ -89,7 +94,8 @@ pub async fn build(flags: &Flags, stop: CancellationToken) -> Result<Daemon, Sta
     };
     let client = client::load(kubeconfig.as_deref(), "kube-scheduler").await?;
     let tasks = Tasks::new(stop);
-    serve(flags, &client, registry, &tasks).await?;
+    let synced = Arc::new(AtomicBool::new(false));
+    serve(flags, &client, registry, synced.clone(), &tasks).await?;
     let host = hostname();
     let settings = Settings {
         percentage_of_nodes_to_score: config.percentage_of_nodes_to_score.unwrap_or(0),
@@ -97,7 +103,8 @@ pub async fn build(flags: &Flags, stop: CancellationToken) -> Result<Daemon, Sta
         max_backoff: Duration::from_secs(config.pod_max_backoff_seconds().unsigned_abs()),
     };
     let core = Core::new(Profiles(profiles), settings, metrics.clone(), rand::random());
-    Ok(Daemon { client, election: election(flags, &config, &host)?, core, metrics, tasks, host })
+    let (election, delay_cache) = (election(flags, &config, &host)?, config.delay_cache_until_active);
+    Ok(Daemon { client, election, core, metrics, tasks, host, delay_cache, synced })
 }
 
 fn hostname() -> String {
@@ -148,6 +155,7 @@ async fn serve(
     flags: &Flags,
     client: &kube::Client,
     registry: Registry,
+    synced: Arc<AtomicBool>,
     tasks: &Tasks,
 ) -> Result<(), StartError> {
     if flags.secure_port == 0 {
@@ -167,10 +175,16 @@ async fn serve(
     let address = SocketAddr::new(flags.bind_address, flags.secure_port);
     let endpoints = Endpoints {
         metrics: registry,
-        checks: vec![Check::new("shutdown", {
-            let stop = tasks.stop_token();
-            move || if stop.is_cancelled() { Err("shutting down".into()) } else { Ok(()) }
-        })],
+        checks: vec![
+            Check::readiness("shutdown", {
+                let stop = tasks.stop_token();
+                move || if stop.is_cancelled() { Err("process is shutting down".into()) } else { Ok(()) }
+            }),
+            Check::readiness("sched-handler-sync", move || {
+                let synced = synced.load(Ordering::Relaxed);
+                if synced { Ok(()) } else { Err("handlers are not fully synchronized".into()) }
+            }),
+        ],
         configz: None,
         delegated: Some(Delegated::new(client.clone())),
     };
@@ -181,23 +195,35 @@ async fn serve(
 }
 
 impl Daemon {
-    /// Waits for the lease (unless election is off), schedules until told to stop.
+    /// Waits for the lease (unless election is off), schedules until told to stop. Meanwhile it already follows
+    /// the cluster, so that it can take over at once; `delayCacheUntilActive` saves this.
     pub async fn run(self) -> Exit {
-        let Self { client, election, core, metrics, tasks, host } = self;
+        let Self { client, election, core, metrics, tasks, host, delay_cache, synced } = self;
         let stop = tasks.stop_token();
-        let started = AtomicBool::new(false);
-        let lead = {
-            let (client, tasks) = (client.clone(), tasks.clone());
-            let started = &started;
-            move || async move {
-                started.store(true, Ordering::Relaxed);
+        let leading = CancellationToken::new();
+        let follow = {
+            let (client, tasks, leading) = (client.clone(), tasks.clone(), leading.clone());
+            move || {
                 let recorder = Recorder::start(client.clone(), "default-scheduler", &host, &tasks);
-                let (sender, receiver) = mpsc::channel(INPUTS_MAX);
+                let (sender, inputs) = mpsc::channel(INPUTS_MAX);
                 informers::start(&client, &sender, &tasks);
                 let executor = Executor::new(client, recorder, sender, tasks.clone());
                 let stop = tasks.stop_token();
-                tasks.spawn_essential("scheduler", schedule(core, executor, receiver, metrics, stop));
+                let scheduling = Scheduling { core, executor, inputs, metrics, leading, synced, stop };
+                tasks.spawn_essential("scheduler", scheduling.run());
             }
+        };
+        let mut follow = Some(follow);
+        if !(delay_cache && election.is_some())
+            && let Some(follow) = follow.take()
+        {
+            follow();
+        }
+        let lead = move || async move {
+            if let Some(follow) = follow {
+                follow();
+            }
+            leading.cancel();
         };
         let lost = match election {
             None => {
@@ -216,43 +242,60 @@ impl Daemon {
     }
 }
 
-/// The loop: take in what happened, try the next pod, or wait.
-async fn schedule(
-    mut core: Core,
+/// What the loop works with.
+struct Scheduling {
+    core: Core,
     executor: Executor,
-    mut inputs: mpsc::Receiver<Input>,
+    inputs: mpsc::Receiver<Input>,
     metrics: Arc<Metrics>,
+    /// Cancelled once the lease is held: before, the cluster is followed and nothing is placed.
+    leading: CancellationToken,
+    /// Told to `/readyz`.
+    synced: Arc<AtomicBool>,
     stop: CancellationToken,
-) {
-    loop {
-        for _ in 0..INPUTS_PER_TURN {
-            let Ok(input) = inputs.try_recv() else { break };
-            for effect in core.take(input, Instant::now()) {
-                executor.carry_out(effect);
+}
+
+impl Scheduling {
+    /// The loop: take in what happened, try the next pod, or wait.
+    async fn run(mut self) {
+        loop {
+            for _ in 0..INPUTS_PER_TURN {
+                let Ok(input) = self.inputs.try_recv() else { break };
+                self.take(input);
             }
-        }
-        if stop.is_cancelled() {
-            return;
-        }
-        if let Some(effects) = core.schedule_one(Instant::now()) {
-            for effect in effects {
-                executor.carry_out(effect);
+            if self.stop.is_cancelled() {
+                return;
             }
-            // Binding tasks and watches get their turn between two pods.
-            tokio::task::yield_now().await;
-            continue;
-        }
-        metrics.pending(core.pending());
-        let deadline = core.next_deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(30));
-        tokio::select! {
-            input = inputs.recv() => {
-                let Some(input) = input else { return };
-                for effect in core.take(input, Instant::now()) {
-                    executor.carry_out(effect);
+            let leads = self.leading.is_cancelled();
+            if leads && let Some(effects) = self.core.schedule_one(Instant::now()) {
+                for effect in effects {
+                    self.executor.carry_out(effect);
                 }
+                // Binding tasks and watches get their turn between two pods.
+                tokio::task::yield_now().await;
+                continue;
             }
-            () = tokio::time::sleep_until(deadline.into()) => {}
-            () = stop.cancelled() => return,
+            self.metrics.pending(self.core.pending());
+            let due = self.core.next_deadline().filter(|_| leads);
+            let deadline = due.unwrap_or_else(|| Instant::now() + IDLE_MAX);
+            tokio::select! {
+                input = self.inputs.recv() => {
+                    let Some(input) = input else { return };
+                    self.take(input);
+                }
+                () = tokio::time::sleep_until(deadline.into()) => {}
+                () = self.leading.cancelled(), if !leads => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        for effect in self.core.take(input, Instant::now()) {
+            self.executor.carry_out(effect);
+        }
+        if self.core.synced() {
+            self.synced.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -6,7 +6,7 @@ use futures::TryStreamExt;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::Handle;
 
-/// The loopback interface is always the first.
+/// The index of `lo` in every network namespace: the kernel insists on it (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
 
 #[derive(Debug, thiserror::Error)]
