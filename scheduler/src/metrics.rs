@@ -148,3 +148,51 @@ impl Metrics {
         self.preemption_victims.observe(victims as f64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Names, labels, and for histograms the number of buckets with the first and last bound, of the scheduler's
+    /// metrics in upstream's list of stable and beta ones that are kept here.
+    /// `scheduler_framework_extension_point_duration_seconds` is stable upstream and not measured yet.
+    const LISTED: &[(&str, &[&str], Option<(usize, f64, f64)>)] = &[
+        ("scheduler_pending_pods", &["queue"], None),
+        ("scheduler_pod_scheduling_attempts", &[], Some((5, 1.0, 16.0))),
+        ("scheduler_pod_scheduling_sli_duration_seconds", &["attempts"], Some((20, 0.01, 5242.88))),
+        ("scheduler_preemption_attempts_total", &[], None),
+        ("scheduler_preemption_victims", &[], Some((7, 1.0, 64.0))),
+        ("scheduler_queue_incoming_pods_total", &["event", "queue"], None),
+        ("scheduler_schedule_attempts_total", &["profile", "result"], None),
+        ("scheduler_scheduling_attempt_duration_seconds", &["profile", "result"], Some((15, 0.001, 16.384))),
+    ];
+
+    #[test]
+    fn listed_metrics_are_as_upstream_has_them() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).expect("metrics");
+        metrics.attempt("default-scheduler", "scheduled", Duration::from_millis(1));
+        metrics.sli_duration.with_label_values(&["1"]).observe(1.0);
+        metrics.incoming("PodAdd", "active");
+        metrics.pending(Pending::default());
+        let families: BTreeMap<String, _> =
+            registry.gather().into_iter().map(|f| (f.name().to_owned(), f)).collect();
+        for (name, labels, buckets) in LISTED {
+            let family = families.get(*name).unwrap_or_else(|| panic!("{name} is missing"));
+            let metric = &family.get_metric()[0];
+            let found: Vec<&str> = metric.get_label().iter().map(|l| l.name()).collect();
+            assert_eq!(found, *labels, "{name}");
+            let bounds: Vec<f64> =
+                metric.get_histogram().get_bucket().iter().map(|b| b.upper_bound()).collect();
+            let Some((count, first, last)) = buckets else {
+                assert!(bounds.is_empty(), "{name} is a histogram");
+                continue;
+            };
+            assert_eq!(bounds.len(), *count, "{name}");
+            let near = |found: f64, wanted: f64| (found - wanted).abs() < wanted * 1e-9;
+            assert!(near(bounds[0], *first) && near(bounds[count - 1], *last), "{name}: {bounds:?}");
+        }
+    }
+}
