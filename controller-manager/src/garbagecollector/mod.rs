@@ -5,6 +5,7 @@
 //! never from the graph alone. Foreground, background and orphaning deletion follow from finalizers on the
 //! owner. Answers to upstream's `pkg/controller/garbagecollector`.
 
+mod absent;
 mod graph;
 mod monitor;
 mod work;
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 use crate::controller::{Queue, Rest};
 use crate::daemon::Context;
 use crate::discovery::Resource;
+use absent::Absent;
 use graph::{Graph, Wake};
 
 /// Never watched: they own nothing, are owned by nothing that matters, and are many.
@@ -26,6 +28,7 @@ pub(crate) struct GarbageCollector {
     watcher: kube::Client,
     queue: Arc<Queue>,
     graph: Mutex<Graph>,
+    absent: Absent,
     /// What discovery last found, to resolve owners.
     resources: Mutex<Vec<Arc<Resource>>>,
 }
@@ -41,6 +44,7 @@ pub fn start(context: &mut Context) {
         watcher: context.client.clone(),
         queue: queue.clone(),
         graph: Mutex::default(),
+        absent: Absent::default(),
         resources: Mutex::default(),
     });
     let tasks = context.workers.tasks().clone();

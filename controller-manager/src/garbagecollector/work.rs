@@ -155,6 +155,9 @@ impl GarbageCollector {
     }
 
     async fn classify_one(&self, place: &Place, owner: &OwnerReference) -> Result<Owner, Error> {
+        if self.absent.contains(&place.namespace, owner) {
+            return Ok(Owner::Dangling);
+        }
         let at = Place {
             api_version: owner.api_version.clone(),
             kind: owner.kind.clone(),
@@ -163,7 +166,10 @@ impl GarbageCollector {
             name: owner.name.clone(),
         };
         match self.find(&at, &owner.uid).await? {
-            Found::Absent => Ok(Owner::Dangling),
+            Found::Absent => {
+                self.absent.insert(&place.namespace, owner);
+                Ok(Owner::Dangling)
+            }
             Found::Live(meta) => {
                 let waiting = meta.deletion_timestamp.is_some()
                     && meta.finalizers.iter().flatten().any(|f| f == FOREGROUND);
