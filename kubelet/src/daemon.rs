@@ -119,7 +119,9 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<bool, St
     };
     let host_ips: Vec<String> = ips.iter().map(ToString::to_string).collect();
 
-    let cri = connect(config).await?;
+    let registry = prometheus::Registry::new();
+    let metrics = Metrics::new(&registry)?;
+    let cri = connect(config).await?.with_metrics(metrics.runtime_operations.clone());
     let certificates = CertificateOptions {
         kubeconfig: settings.kubeconfig.clone(),
         bootstrap_kubeconfig: settings.bootstrap_kubeconfig.clone(),
@@ -146,8 +148,6 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<bool, St
         &[&config.system_reserved, &config.kube_reserved],
         &config.eviction_hard,
     );
-    let registry = prometheus::Registry::new();
-    let metrics = Metrics::new(&registry)?;
     let pods = Arc::new(PodManager::default());
     let status = Arc::new(StatusManager::new(client.clone(), pods.clone()));
     let pleg = Arc::new(Pleg::new(cri.clone()));
@@ -211,6 +211,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<bool, St
         admission: admission.clone(),
         mirrors: mirrors.clone(),
         sync_every: config.sync_frequency.0,
+        metrics: metrics.clone(),
     });
     let workers = PodWorkers::new(deps, tasks.clone());
     let beat = Beat::new();

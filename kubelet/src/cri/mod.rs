@@ -4,7 +4,7 @@
 //! build requests (`kuberuntime`), this sends them. The channel reconnects by itself when the runtime restarts.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
 pub use k8s_cri::v1;
@@ -12,6 +12,8 @@ use k8s_cri::v1::image_service_client::ImageServiceClient;
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
+
+use crate::metrics::RuntimeOperations;
 
 /// Messages up to 16 MiB, as upstream's `maxMsgSize`.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -94,6 +96,7 @@ pub struct Cri {
     runtime: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
     timeout: Duration,
+    metrics: Option<RuntimeOperations>,
 }
 
 impl Cri {
@@ -118,7 +121,15 @@ impl Cri {
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
             timeout,
+            metrics: None,
         })
+    }
+
+    /// Counts every call from now on.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: RuntimeOperations) -> Self {
+        self.metrics = Some(metrics);
+        self
     }
 
     /// Stops a container: the runtime signals, waits `grace_seconds`, then kills.
@@ -126,7 +137,7 @@ impl Cri {
         let mut client = self.runtime.clone();
         let request = v1::StopContainerRequest { container_id: id.to_owned(), timeout: grace_seconds };
         let limit = Duration::from_secs(grace_seconds.max(0).unsigned_abs()) + STOP_SLACK;
-        within("StopContainer", limit, client.stop_container(request)).await.map(drop)
+        self.within("StopContainer", limit, client.stop_container(request)).await.map(drop)
     }
 
     /// Runs a command; `timeout` zero means the default deadline only.
@@ -140,13 +151,13 @@ impl Cri {
         let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
         let request = v1::ExecSyncRequest { container_id: id.to_owned(), cmd, timeout: seconds };
         let limit = if timeout.is_zero() { self.timeout } else { timeout + self.timeout };
-        within("ExecSync", limit, client.exec_sync(request)).await
+        self.within("ExecSync", limit, client.exec_sync(request)).await
     }
 
     /// Pulls an image and returns its reference.
     pub async fn pull_image(&self, request: v1::PullImageRequest) -> Result<String, CriError> {
         let mut client = self.images.clone();
-        within("PullImage", PULL_TIMEOUT, client.pull_image(request)).await.map(|r| r.image_ref)
+        self.within("PullImage", PULL_TIMEOUT, client.pull_image(request)).await.map(|r| r.image_ref)
     }
 }
 
@@ -157,7 +168,7 @@ macro_rules! call {
             $(#[$doc])*
             pub async fn $name(&self, request: v1::$request) -> Result<$response, CriError> {
                 let mut client = self.$client.clone();
-                within($rpc, self.timeout, client.$name(request)).await
+                self.within($rpc, self.timeout, client.$name(request)).await
             }
         )* }
     };
@@ -218,16 +229,39 @@ call! {
     images.image_fs_info(ImageFsInfoRequest) -> v1::ImageFsInfoResponse as "ImageFsInfo";
 }
 
-async fn within<T>(
-    call: &'static str,
-    limit: Duration,
-    future: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-) -> Result<T, CriError> {
-    match tokio::time::timeout(limit, future).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(CriError::from_status(call, &status)),
-        Err(_) => Err(CriError::Deadline { call }),
+impl Cri {
+    async fn within<T>(
+        &self,
+        call: &'static str,
+        limit: Duration,
+        future: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T, CriError> {
+        let started = Instant::now();
+        let result = match tokio::time::timeout(limit, future).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(CriError::from_status(call, &status)),
+            Err(_) => Err(CriError::Deadline { call }),
+        };
+        if let Some(metrics) = &self.metrics {
+            metrics.observe(&operation_type(call), started, result.is_err());
+        }
+        result
     }
+}
+
+/// A call's name as metrics have it: `RunPodSandbox` is `run_podsandbox`.
+fn operation_type(call: &str) -> String {
+    if call == "UpdateContainerResources" {
+        return "update_container".into();
+    }
+    let mut out = String::with_capacity(call.len() + 4);
+    for c in call.replace("PodSandbox", "Podsandbox").chars() {
+        if c.is_ascii_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
 }
 
 fn socket_path(endpoint: &str) -> Result<PathBuf, CriError> {
@@ -238,6 +272,15 @@ fn socket_path(endpoint: &str) -> Result<PathBuf, CriError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn operation_types() {
+        assert_eq!(operation_type("RunPodSandbox"), "run_podsandbox");
+        assert_eq!(operation_type("ListPodSandboxStats"), "list_podsandbox_stats");
+        assert_eq!(operation_type("ImageFsInfo"), "image_fs_info");
+        assert_eq!(operation_type("UpdateContainerResources"), "update_container");
+        assert_eq!(operation_type("Version"), "version");
+    }
 
     #[test]
     fn endpoints() {

@@ -50,6 +50,7 @@ pub struct Deps {
     pub admission: Arc<Admission>,
     pub mirrors: Arc<Mirrors>,
     pub sync_every: std::time::Duration,
+    pub metrics: crate::metrics::Metrics,
 }
 
 /// The newest wishes for one worker.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::record::EventType;
 use common::shutdown::CancellationToken;
@@ -67,11 +67,22 @@ impl Worker {
 
     async fn live(&mut self) {
         let mut state = WorkerState::Sync;
+        let mut synced = false;
         loop {
             self.handle.inbox.lock().state = state;
+            let started = Instant::now();
             let next = match state {
-                WorkerState::Sync => self.sync().await,
-                WorkerState::Terminating => self.terminate().await,
+                WorkerState::Sync => {
+                    let next = self.sync().await;
+                    self.observe(if synced { "sync" } else { "create" }, started);
+                    synced = true;
+                    next
+                }
+                WorkerState::Terminating => {
+                    let next = self.terminate().await;
+                    self.observe("kill", started);
+                    next
+                }
                 WorkerState::Terminated => {
                     self.clean_up().await;
                     return;
@@ -86,6 +97,11 @@ impl Worker {
                 }
             }
         }
+    }
+
+    fn observe(&self, operation: &str, started: Instant) {
+        let durations = &self.deps.metrics.pod_worker_duration_seconds;
+        durations.with_label_values(&[operation]).observe(started.elapsed().as_secs_f64());
     }
 
     /// Returns when someone wakes the worker, or what was about to end has ended.
