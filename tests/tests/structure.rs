@@ -37,8 +37,11 @@ fn every_daemon_has_the_same_root_files() -> Result<()> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for daemon in DAEMONS {
         ensure!(root.join(daemon).join("README.md").exists(), "{daemon} has no README.md");
-        for file in ["main.rs", "flags.rs", "config.rs", "daemon.rs", "metrics.rs", "lib.rs"] {
-            ensure!(root.join(daemon).join("src").join(file).exists(), "{daemon}/src has no {file}");
+        for room in ["main", "flags", "config", "daemon", "metrics", "lib"] {
+            let source = root.join(daemon).join("src");
+            let found =
+                source.join(format!("{room}.rs")).exists() || source.join(room).join("mod.rs").exists();
+            ensure!(found, "{daemon}/src has no {room}");
         }
     }
     Ok(())
