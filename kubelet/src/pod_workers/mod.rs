@@ -59,6 +59,9 @@ struct Inbox {
     pod: Arc<Pod>,
     /// No source has the pod any more.
     removed: bool,
+    /// A source has it again, under the same UID (a static pod's manifest came back): it starts anew once it
+    /// has ended.
+    again: Option<Arc<Pod>>,
     eviction: Option<Eviction>,
     state: WorkerState,
 }
@@ -84,12 +87,20 @@ impl PodWorkers {
     /// Hands a pod's newest form to its worker, which is started if there is none.
     pub fn update(self: &Arc<Self>, pod: Arc<Pod>) {
         let uid = pod::uid(&pod).to_owned();
-        let found = self.handles.lock().get(&uid).cloned();
-        if let Some(handle) = found {
-            handle.inbox.lock().pod = pod;
+        // Held to the end, so that the worker cannot leave in between and the pod be lost.
+        let handles = self.handles.lock();
+        if let Some(handle) = handles.get(&uid) {
+            let mut inbox = handle.inbox.lock();
+            if inbox.removed {
+                inbox.again = Some(pod);
+            } else {
+                inbox.pod = pod;
+            }
+            drop(inbox);
             handle.wake.notify_one();
             return;
         }
+        drop(handles);
         self.start(pod, false);
     }
 
@@ -102,7 +113,7 @@ impl PodWorkers {
 
     fn start(self: &Arc<Self>, pod: Arc<Pod>, removed: bool) {
         let uid = pod::uid(&pod).to_owned();
-        let inbox = Inbox { pod, removed, eviction: None, state: WorkerState::Sync };
+        let inbox = Inbox { pod, removed, again: None, eviction: None, state: WorkerState::Sync };
         let handle = Arc::new(Handle { inbox: Mutex::new(inbox), wake: Notify::new() });
         self.handles.lock().insert(uid.clone(), handle.clone());
         let worker = Worker::new(uid.clone(), self.deps.clone(), handle, self.clone());
@@ -112,7 +123,10 @@ impl PodWorkers {
     /// No source has the pod any more: it is stopped and everything of it removed.
     pub fn remove(&self, uid: &str) {
         if let Some(handle) = self.handles.lock().get(uid).cloned() {
-            handle.inbox.lock().removed = true;
+            let mut inbox = handle.inbox.lock();
+            inbox.removed = true;
+            inbox.again = None;
+            drop(inbox);
             handle.wake.notify_one();
         }
     }
@@ -158,8 +172,14 @@ impl PodWorkers {
         })
     }
 
-    fn release(&self, uid: &str) {
-        self.handles.lock().remove(uid);
+    fn release(self: &Arc<Self>, uid: &str) {
+        let again = {
+            let mut handles = self.handles.lock();
+            handles.remove(uid).and_then(|handle| handle.inbox.lock().again.take())
+        };
+        if let Some(pod) = again {
+            self.start(pod, false);
+        }
         self.released.notify_waiters();
     }
 }
