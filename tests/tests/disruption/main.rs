@@ -96,7 +96,7 @@ fn the_control_plane_starts_again_with_everything_it_knew() -> Result<()> {
     }
     std::fs::remove_dir(&aside)?;
     stopped?;
-    eventually("the control plane to come back", Duration::from_secs(90), || healthy(&cluster))?;
+    eventually("the control plane to come back", Duration::from_secs(180), || healthy(&cluster))?;
     let after = ns.json(&["get", "configmaps"])?;
     ensure!(before["items"] == after["items"], "objects changed over a restart");
     ns.kubectl(&["create", "configmap", "after"])?;
