@@ -130,7 +130,7 @@ impl LeaderElection {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::warn!(lease = %self.name, error = %chain(&error), "cannot read or take the leader lease; trying again")
+                    tracing::warn!(lease = %self.name, error = %crate::logs::chain(&error), "cannot read or take the leader lease; trying again")
                 }
             }
             if !self.pause(&stop).await {
@@ -164,7 +164,7 @@ impl LeaderElection {
                     return Ended::Lost;
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(lease = %self.name, error = %chain(&error), "cannot renew the leader lease")
+                    tracing::warn!(lease = %self.name, error = %crate::logs::chain(&error), "cannot renew the leader lease")
                 }
                 Err(_) => {}
             }
@@ -252,7 +252,7 @@ impl LeaderElection {
         };
         match tokio::time::timeout(RELEASE_TIMEOUT, result).await {
             Ok(Err(error)) => {
-                tracing::warn!(lease = %self.name, error = %chain(&error), "cannot release the leader lease")
+                tracing::warn!(lease = %self.name, error = %crate::logs::chain(&error), "cannot release the leader lease")
             }
             Err(_) => tracing::warn!(lease = %self.name, "releasing the leader lease took too long"),
             Ok(Ok(())) => {}
@@ -267,18 +267,6 @@ fn accepted<T>(result: Result<T, kube::Error>) -> Result<bool, kube::Error> {
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-/// An error with all its sources on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -24,3 +24,15 @@ pub fn init(verbosity: u8, json: bool) {
     let result = if json { builder.json().try_init() } else { builder.try_init() };
     drop(result);
 }
+
+/// An error with all its sources on one line, for the one place that handles and logs it.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         let daemon = match daemon::build(config, stop).await {
             Ok(daemon) => daemon,
             Err(error) => {
-                tracing::error!(error = %daemon::chain(&error), "cannot start");
+                tracing::error!(error = %common::logs::chain(&error), "cannot start");
                 return ExitCode::FAILURE;
             }
         };

@@ -76,7 +76,7 @@ pub(super) async fn bootstrap(
                 let _ = fs::remove_file(store.pending_key());
                 return Err(error);
             }
-            Err(error) => tracing::warn!(error = chain(&error), "cannot bootstrap yet"),
+            Err(error) => tracing::warn!(error = common::logs::chain(&error), "cannot bootstrap yet"),
         }
         tokio::select! {
             () = stop.cancelled() => return Err(CertificateError::Stopped),
@@ -88,17 +88,6 @@ pub(super) async fn bootstrap(
     let _ = fs::remove_file(store.pending_key());
     tracing::info!(path = %kubeconfig.display(), "bootstrap is done");
     Ok(())
-}
-
-/// An error with its sources, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let (mut text, mut source) = (error.to_string(), error.source());
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 fn pending_key(store: &Store) -> Result<KeyPair, CertificateError> {
@@ -178,7 +167,10 @@ pub(super) async fn rotate(
             wait_for_deadline(&store).await;
             let mut pause = RETRY_MIN;
             while let Err(error) = rotate_once(&kubeconfig, &store, &node_name, &inner).await {
-                tracing::warn!(error = chain(&error), "cannot rotate the client certificate yet");
+                tracing::warn!(
+                    error = common::logs::chain(&error),
+                    "cannot rotate the client certificate yet"
+                );
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(RETRY_MAX);
             }
