@@ -8,6 +8,7 @@ use super::Server;
 use crate::cacher::{ObjectStore, Preconditions};
 use crate::object::{Object, name, resource_version, uid};
 use crate::request::{ApiRequest, RequestContext};
+use crate::resources::schema::{Schema, TypeId};
 use crate::resources::{ResourceDef, Strategy, SubresourceDef, SubresourceHandler};
 
 /// A request on one resource.
@@ -78,6 +79,17 @@ impl<'a> Scope<'a> {
     /// 404 for a kind that is not stored.
     pub(super) fn store(&self) -> Result<&Arc<dyn ObjectStore>, Status> {
         self.server.registry.get(&self.def.stored_as).ok_or_else(Status::path_not_found)
+    }
+
+    /// The types of the requested kind, and its own among them.
+    ///
+    /// # Errors
+    /// 500 when a row of the table has no type.
+    pub(super) fn types(&self) -> Result<(&Schema, TypeId), Status> {
+        let schema = &self.server.schema;
+        let id = schema.id(&self.def.schema);
+        let id = id.ok_or_else(|| Status::internal(format!("no type {} in the schema", self.def.schema)))?;
+        Ok((schema, id))
     }
 
     pub(super) fn stored_form(&self, object: Object) -> Object {

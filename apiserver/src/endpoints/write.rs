@@ -18,7 +18,6 @@ use crate::admission::{Attributes, Operation};
 use crate::cacher::{Decision, Update};
 use crate::object::{Object, metadata_mut, name, namespace, resource_version, str_at};
 use crate::request::RequestContext;
-use crate::resources::schema::TypeId;
 use crate::resources::{GroupResource, Rollback};
 
 /// The words of a lost race.
@@ -67,8 +66,7 @@ pub(super) fn read_object(
             scope.def.version
         ))
     };
-    let unknown = typed::check(&scope.server.schema, type_id(scope)?, &mut object)
-        .map_err(|error| cannot(&error.to_string()))?;
+    let unknown = checked(scope, &mut object).map_err(|error| cannot(&error))?;
     let problems = strict_problems(&unknown, &decoded.duplicates);
     report(&scope.ctx, options.field_validation, problems, cannot)?;
     Ok(object)
@@ -101,13 +99,13 @@ pub(super) fn report(
     Ok(())
 }
 
-/// The type of the requested kind.
-pub(super) fn type_id(scope: &Scope<'_>) -> Result<TypeId, Status> {
-    scope
-        .server
-        .schema
-        .id(&scope.def.schema)
-        .ok_or_else(|| Status::internal(format!("no type {} in the schema", scope.def.schema)))
+/// Checks and cleans an object of the requested version against its type. Returns the paths of unknown fields.
+///
+/// # Errors
+/// What is of a wrong type, worded as Go's decoder does.
+pub(super) fn checked(scope: &Scope<'_>, object: &mut Object) -> Result<Vec<String>, String> {
+    let (schema, id) = scope.types().map_err(|status| status.message)?;
+    typed::check(schema, id, object).map_err(|error| error.to_string())
 }
 
 fn unrecognized(kind: &str, error: &str) -> Status {

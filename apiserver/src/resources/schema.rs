@@ -3,12 +3,16 @@
 //!
 //! It is read once at start from a data file and shared.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 /// Upstream's schema, one line of JSON: type name to fields.
 pub(crate) const DATA: &str = include_str!("data/schema.json");
+
+/// Which fields Go's encoder always writes, from upstream's struct tags: type name to field to zero value.
+const ZEROS: &str = include_str!("data/zeros.json");
 
 /// All types.
 pub struct Schema {
@@ -31,6 +35,9 @@ pub struct TypeDef {
     fields: Vec<Field>,
     /// `atomic`: replaced as a whole by server-side apply.
     pub atomic: bool,
+    /// Fields that are there even when a tree leaves them out, with their zero values: structs embedded by
+    /// value and whatever has no `omitempty`. Ownership of fields sees them.
+    pub zeros: Vec<(Box<str>, Value)>,
 }
 
 /// One field of a struct.
@@ -48,6 +55,8 @@ pub struct Field {
     /// Strategic merge: only keys listed in the patch stay (`retainKeys`).
     pub patch_retain_keys: bool,
     pub patch_merge_key: Option<Box<str>>,
+    /// The value when absent, where it counts in the key of a `map` list (a port's protocol).
+    pub default: Option<Value>,
 }
 
 /// How server-side apply owns a list.
@@ -108,6 +117,7 @@ struct RawFullField {
     map_type: Option<String>,
     patch_strategy: Option<String>,
     patch_merge_key: Option<Box<str>>,
+    default: Option<Value>,
 }
 
 impl Schema {
@@ -115,6 +125,8 @@ impl Schema {
     pub fn builtin() -> Self {
         let raw: HashMap<String, RawType> =
             serde_json::from_str(DATA).expect("the schema is part of the program and well formed");
+        let mut zeros: HashMap<String, BTreeMap<Box<str>, Value>> =
+            serde_json::from_str(ZEROS).expect("the zero values are part of the program and well formed");
         let mut names: Vec<&String> = raw.keys().collect();
         names.sort();
         let by_name: HashMap<Box<str>, TypeId> = names
@@ -125,7 +137,14 @@ impl Schema {
                 (name.as_str().into(), TypeId(id))
             })
             .collect();
-        let types = names.iter().map(|name| type_def(name, &raw[*name], &by_name)).collect();
+        let types = names
+            .iter()
+            .map(|name| {
+                let mut def = type_def(name, &raw[*name], &by_name);
+                def.zeros = zeros.remove(*name).unwrap_or_default().into_iter().collect();
+                def
+            })
+            .collect();
         Self { types, by_name }
     }
 
@@ -216,7 +235,13 @@ fn type_def(name: &str, raw: &RawType, by_name: &HashMap<Box<str>, TypeId>) -> T
         (_, Some(text)) => Some(parse_type(text, by_name)),
         _ => None,
     };
-    TypeDef { name: name.into(), alias, fields, atomic: raw.map_type.as_deref() == Some("atomic") }
+    TypeDef {
+        name: name.into(),
+        alias,
+        fields,
+        atomic: raw.map_type.as_deref() == Some("atomic"),
+        zeros: Vec::new(),
+    }
 }
 
 fn field_def(name: &str, raw: &RawField, by_name: &HashMap<Box<str>, TypeId>) -> Field {
@@ -242,6 +267,7 @@ fn field_def(name: &str, raw: &RawField, by_name: &HashMap<Box<str>, TypeId>) ->
         patch_merge: strategy.split(',').any(|s| s == "merge"),
         patch_retain_keys: strategy.split(',').any(|s| s == "retainKeys"),
         patch_merge_key: full.patch_merge_key.clone(),
+        default: full.default.clone(),
     }
 }
 

@@ -13,8 +13,7 @@ use super::super::decode::decode;
 use super::super::negotiation::{self, Encoding};
 use super::super::query::{FieldValidation, Query, WriteOptions};
 use super::super::scope::Scope;
-use super::super::typed;
-use super::super::write::{Source, report, strict_problems, type_id};
+use super::super::write::{Source, checked, report, strict_problems};
 use super::{body, respond_written, update};
 use crate::cacher::Preconditions;
 use crate::object::{Object, str_at};
@@ -97,8 +96,7 @@ impl Patch {
         mut object: Object,
         validation: FieldValidation,
     ) -> Result<Object, Status> {
-        let schema = &scope.server.schema;
-        let type_id = type_id(scope)?;
+        let (schema, type_id) = scope.types()?;
         let (kind, api_version) =
             (str_at(&object, &["kind"]).to_owned(), str_at(&object, &["apiVersion"]).to_owned());
         match &self.change {
@@ -124,8 +122,7 @@ impl Patch {
                 ));
             }
         }
-        let unknown = typed::check(schema, type_id, &mut object)
-            .map_err(|error| refused(&object, &error.to_string()))?;
+        let unknown = checked(scope, &mut object).map_err(|error| refused(&object, &error))?;
         let problems = strict_problems(&unknown, &self.duplicates);
         report(&scope.ctx, validation, problems, |why| refused(&object, why))?;
         Ok(object)
