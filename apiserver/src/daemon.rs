@@ -31,7 +31,7 @@ use crate::metrics::Metrics;
 use crate::registry::{self, Deps, KubeletClientConfig, TokenIssuing};
 use crate::resources::rows::{Storage, rows};
 use crate::resources::schema::Schema;
-use crate::resources::{GroupResource, Registry, Table};
+use crate::resources::{GroupResource, Registry, Table, Tables};
 use crate::server::health::{Check, Checks};
 use crate::server::tls::{Tls, TlsError};
 use crate::server::{Api, Listener, Routes};
@@ -143,19 +143,22 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
         event_ttl_seconds: flags.event_ttl.as_secs().max(1),
     });
     let strategy = |group: &str, name: &str| registry::strategy(&deps, group, name);
-    let table = Arc::new(Table::new(&strategy, registry::handlers(&deps)));
+    let table = Table::new(&strategy, registry::handlers(&deps));
     if !table.unserved().is_empty() {
         tracing::info!(resources = table.unserved().join(", "), "not served by this build");
     }
 
-    let labelled = Arc::clone(&table);
+    let tables = Arc::new(Tables::new(table));
+
+    let labelled = Arc::clone(&tables);
     let metrics = Arc::new(Metrics::new(prometheus::Registry::new(), move |info| {
         labelled
+            .load()
             .get(&info.group, &info.version, &info.resource)
             .is_some_and(|def| info.subresource.is_empty() || def.subresource(&info.subresource).is_some())
     })?);
     let api: Arc<dyn Handler> = Arc::new(Api::new(ApiHandler::new(
-        table,
+        Arc::clone(&tables),
         Arc::clone(&registry),
         admission,
         Arc::new(Schema::builtin()),
@@ -411,6 +414,7 @@ fn start_caches(config: &Config, store: &Arc<dyn Store>, tasks: &Tasks) -> Regis
                 namespaced: row.namespaced,
                 selectable_fields: row.fields.read,
                 selectable_field_names: row.fields.names,
+                custom: None,
             },
             tasks,
         );

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::errors::About;
 use super::state::State;
-use super::{CachedObject, reflect};
+use super::{CachedObject, StoredForm, reflect};
 use crate::object::Object;
 use crate::storage::{Revision, Store, StoreError};
 
@@ -33,6 +33,8 @@ pub struct CacherConfig {
     /// As in [`crate::resources::ResourceDef`].
     pub selectable_fields: fn(&Object) -> Vec<(&'static str, String)>,
     pub selectable_field_names: &'static [&'static str],
+    /// How a custom resource is read; `None` for built-in kinds, whose stored bytes are served as they are.
+    pub custom: Option<Arc<dyn StoredForm>>,
 }
 
 /// The watch cache of one stored resource. See [`crate::cacher::ObjectStore`] for what it does.

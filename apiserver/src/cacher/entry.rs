@@ -45,6 +45,20 @@ pub(super) fn from_stored(config: &CacherConfig, kv: &KeyValue) -> Result<Cached
     }
     let not_an_object = || EntryError::NotAnObject(kv.key.clone());
     let bytes = object::with_resource_version(&kv.value, kv.mod_revision.0).ok_or_else(not_an_object)?;
+    if let Some(custom) = &config.custom {
+        let tree: Object = serde_json::from_slice(&bytes).map_err(|_| not_an_object())?;
+        if !tree.is_object() {
+            return Err(not_an_object());
+        }
+        let read = custom.read(tree.clone());
+        let bytes = if read == tree {
+            bytes
+        } else {
+            object::with_resource_version(&object::encode(&read), kv.mod_revision.0)
+                .ok_or_else(not_an_object)?
+        };
+        return Ok(from_tree(config, &read, kv.key.clone(), kv.mod_revision, bytes));
+    }
     if config.selectable_field_names.is_empty() {
         let slim: Slim = serde_json::from_slice(&bytes).map_err(|_| not_an_object())?;
         let SlimMeta { name, namespace, uid, labels } = slim.metadata;
@@ -74,7 +88,10 @@ pub(super) fn from_tree(
         name: object::name(tree).to_owned(),
         uid: object::uid(tree).to_owned(),
         labels,
-        fields: (config.selectable_fields)(tree),
+        fields: match &config.custom {
+            Some(custom) => custom.fields(tree),
+            None => (config.selectable_fields)(tree),
+        },
         bytes,
     }
 }

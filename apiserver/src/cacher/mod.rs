@@ -148,6 +148,15 @@ pub trait Update: Send {
     async fn apply(&mut self, current: Option<Object>) -> Result<Decision, Status>;
 }
 
+/// What becomes of a custom resource's stored value before it is cached: pure, and quick.
+pub trait StoredForm: Send + Sync + 'static {
+    /// Brings a stored tree (of any version) to the form in which it is cached.
+    fn read(&self, object: Object) -> Object;
+
+    /// The selectable fields of a cached tree.
+    fn fields(&self, object: &Object) -> Vec<(&'static str, String)>;
+}
+
 /// Reads, watches and writes of one stored resource. Errors are Statuses with the resource's own names.
 #[async_trait]
 pub trait ObjectStore: Send + Sync + 'static {

@@ -35,6 +35,7 @@ fn config(store: Arc<dyn Store>) -> CacherConfig {
             vec![("spec.nodeName", node.to_owned())]
         },
         selectable_field_names: &["spec.nodeName"],
+        custom: None,
     }
 }
 

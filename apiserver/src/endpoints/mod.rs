@@ -25,15 +25,16 @@ mod tests;
 pub mod typed;
 mod write;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use common::status::Status;
 
 use crate::admission;
 use crate::request::{ApiRequest, Response};
 use crate::resources::schema::Schema;
-use crate::resources::{Registry, SubresourceHandler, SubresourceRequest, Table};
+use crate::resources::{Registry, SubresourceHandler, SubresourceRequest, Table, Tables};
 
 use discovery::Discovery;
 use openapi::OpenApi;
@@ -47,36 +48,41 @@ pub struct ApiHandler {
 
 /// What the handlers share.
 struct Server {
-    table: Arc<Table>,
+    tables: Arc<Tables>,
     registry: Arc<Registry>,
     admission: admission::Chain,
     schema: Arc<Schema>,
-    discovery: Discovery,
-    openapi: OpenApi,
+    documents: ArcSwap<Documents>,
     min_request_timeout: Duration,
+}
+
+/// What says which resources there are, made of one snapshot of the table.
+struct Documents {
+    table: Arc<Table>,
+    discovery: OnceLock<Discovery>,
+    openapi: OpenApi,
+}
+
+impl Documents {
+    /// `before` lends what has not changed.
+    fn new(table: Arc<Table>, before: Option<&Self>) -> Self {
+        let openapi = OpenApi::new(table.clone(), before.map(|b| &b.openapi));
+        Self { table, discovery: OnceLock::new(), openapi }
+    }
 }
 
 impl ApiHandler {
     /// A watch that asks for no timeout gets one between `min_request_timeout` and twice that.
     pub fn new(
-        table: Arc<Table>,
+        tables: Arc<Tables>,
         registry: Arc<Registry>,
         admission: admission::Chain,
         schema: Arc<Schema>,
         min_request_timeout: Duration,
     ) -> Self {
-        let discovery = Discovery::build(&table);
-        let openapi = OpenApi::new(table.clone());
+        let documents = ArcSwap::from_pointee(Documents::new(tables.load(), None));
         Self {
-            server: Arc::new(Server {
-                table,
-                registry,
-                admission,
-                schema,
-                discovery,
-                openapi,
-                min_request_timeout,
-            }),
+            server: Arc::new(Server { tables, registry, admission, schema, documents, min_request_timeout }),
         }
     }
 
@@ -115,8 +121,8 @@ impl Server {
         if !info.is_resource || matches!(info.verb.as_str(), "get" | "list" | "watch" | "proxy") {
             return false;
         }
-        let streams = self
-            .table
+        let table = self.tables.load();
+        let streams = table
             .get(&info.group, &info.version, &info.resource)
             .and_then(|def| def.subresource(&info.subresource))
             // PodExecOptions, NodeProxyOptions ...: what is connected to, not written.
@@ -124,14 +130,29 @@ impl Server {
         !streams
     }
 
+    /// The documents of the table as it is now. Those of a new table are made when somebody asks.
+    fn documents(&self) -> Arc<Documents> {
+        let documents = self.documents.load_full();
+        let table = self.tables.load();
+        if Arc::ptr_eq(&documents.table, &table) {
+            return documents;
+        }
+        // Two requests at once may both make them; the loser's are dropped.
+        let fresh = Arc::new(Documents::new(table, Some(&documents)));
+        self.documents.store(fresh.clone());
+        fresh
+    }
+
     async fn dispatch(&self, request: ApiRequest) -> Result<Response, Status> {
         if !request.ctx.info.is_resource {
             if request.parts.uri.path().starts_with("/openapi/") {
-                return self.openapi.serve(&request.parts).await;
+                return self.documents().openapi.serve(&request.parts).await;
             }
-            return self.discovery.serve(&request.parts);
+            let documents = self.documents();
+            let discovery = documents.discovery.get_or_init(|| Discovery::build(&documents.table));
+            return discovery.serve(&request.parts);
         }
-        let scope = Scope::resolve(self, &request)?;
+        let scope = Scope::resolve(self, &self.tables.load(), &request)?;
         if let Some(sub) = scope.subresource() {
             if !sub.verbs.contains(&scope.verb) {
                 return Err(scope.method_not_allowed());

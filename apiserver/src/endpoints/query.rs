@@ -306,17 +306,19 @@ fn field_name(def: &ResourceDef, field: String) -> Result<String, Status> {
     let known = def.selectable_field_names;
     match field.as_str() {
         "metadata.name" => return Ok(field),
-        "metadata.namespace" if def.namespaced || known.is_empty() => return Ok(field),
+        "metadata.namespace" if def.namespaced || (known.is_empty() && def.custom.is_none()) => {
+            return Ok(field);
+        }
         _ => {}
     }
-    if !def.field_aliases.is_empty() {
+    if !def.field_aliases.is_empty() || def.custom.is_some() {
         if let Some((_, stored)) = def.field_aliases.iter().find(|(alias, _)| *alias == field) {
-            return Ok((*stored).to_owned());
+            return Ok(stored.to_string());
         }
     } else if known.contains(&field.as_str()) {
         return Ok(field);
     }
-    Err(Status::bad_request(if known.is_empty() {
+    Err(Status::bad_request(if known.is_empty() && def.custom.is_none() {
         format!("\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
     } else {
         format!("field label not supported: {field}")

@@ -9,7 +9,7 @@ use crate::cacher::{ObjectStore, Preconditions};
 use crate::object::{Object, name, resource_version, uid};
 use crate::request::{ApiRequest, RequestContext};
 use crate::resources::schema::{Schema, TypeId};
-use crate::resources::{ResourceDef, Strategy, SubresourceDef, SubresourceHandler};
+use crate::resources::{ResourceDef, Strategy, SubresourceDef, SubresourceHandler, Table};
 
 /// A request on one resource.
 pub(super) struct Scope<'a> {
@@ -25,12 +25,9 @@ pub(super) struct Scope<'a> {
 impl<'a> Scope<'a> {
     /// # Errors
     /// 404 for a path that no resource serves, 405 for a verb without the name it needs.
-    pub(super) fn resolve(server: &'a Server, request: &ApiRequest) -> Result<Self, Status> {
+    pub(super) fn resolve(server: &'a Server, table: &Table, request: &ApiRequest) -> Result<Self, Status> {
         let info = &request.ctx.info;
-        let def = server
-            .table
-            .get(&info.group, &info.version, &info.resource)
-            .ok_or_else(Status::path_not_found)?;
+        let def = table.get(&info.group, &info.version, &info.resource).ok_or_else(Status::path_not_found)?;
         let subresource = match info.subresource.as_str() {
             "" => None,
             name => Some(
@@ -78,14 +75,21 @@ impl<'a> Scope<'a> {
     /// # Errors
     /// 404 for a kind that is not stored.
     pub(super) fn store(&self) -> Result<&Arc<dyn ObjectStore>, Status> {
+        if let Some(custom) = &self.def.custom {
+            return Ok(custom.store());
+        }
         self.server.registry.get(&self.def.stored_as).ok_or_else(Status::path_not_found)
     }
 
-    /// The types of the requested kind, and its own among them.
+    /// The types of the requested kind: the built-in ones, or those made of a custom resource's schema.
     ///
     /// # Errors
     /// 500 when a row of the table has no type.
     pub(super) fn types(&self) -> Result<(&Schema, TypeId), Status> {
+        if let Some(custom) = &self.def.custom {
+            let types = custom.types();
+            return Ok((&types.schema, types.root));
+        }
         let schema = &self.server.schema;
         let id = schema.id(&self.def.schema);
         let id = id.ok_or_else(|| Status::internal(format!("no type {} in the schema", self.def.schema)))?;
@@ -93,15 +97,15 @@ impl<'a> Scope<'a> {
     }
 
     pub(super) fn stored_form(&self, object: Object) -> Object {
-        match self.def.conversion {
-            Some(conversion) => (conversion.to_stored)(object),
+        match &self.def.conversion {
+            Some(conversion) => conversion.to_stored(object),
             None => object,
         }
     }
 
     pub(super) fn served_form(&self, object: Object) -> Object {
-        match self.def.conversion {
-            Some(conversion) => (conversion.from_stored)(object),
+        match &self.def.conversion {
+            Some(conversion) => conversion.from_stored(object),
             None => object,
         }
     }

@@ -20,7 +20,7 @@ use crate::object::{Object, metadata_mut, name, str_at};
 use crate::request::{ApiRequest, RequestContext, Response, UserInfo, full};
 use crate::resources::schema::Schema;
 use crate::resources::{
-    CustomHandlers, GroupResource, Registry, Strategy, Subresource, SubresourceRequest, Table, stored,
+    CustomHandlers, GroupResource, Registry, Strategy, Subresource, SubresourceRequest, Table, Tables, stored,
 };
 use crate::storage::memory::MemoryStore;
 
@@ -126,6 +126,7 @@ fn server() -> Harness {
             namespaced: resource.namespaced,
             selectable_fields: resource.selectable_fields,
             selectable_field_names: resource.selectable_field_names,
+            custom: None,
         };
         stores.insert(resource.id.clone(), Cacher::start(config, &tasks));
     }
@@ -135,7 +136,7 @@ fn server() -> Harness {
         (GroupResource::new("authentication.k8s.io", "tokenreviews"), echo),
     ]);
     let strategy = |_: &str, name: &str| -> Arc<dyn Strategy> { Arc::new(Rules { name: name.to_owned() }) };
-    let table = Arc::new(Table::new(&strategy, handlers));
+    let table = Arc::new(Tables::new(Table::new(&strategy, handlers)));
     let handler = ApiHandler::new(
         table,
         Arc::new(Registry::new(stores)),

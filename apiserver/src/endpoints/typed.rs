@@ -64,6 +64,7 @@ impl<'s> Walk<'s> {
             }
             self.fields.push_str(key);
             match def.field(key) {
+                None if def.open => {}
                 None => {
                     if self.unknown.len() < UNKNOWN_MAX {
                         self.unknown.push(self.path.clone());
@@ -85,7 +86,7 @@ impl<'s> Walk<'s> {
 
     fn value(&mut self, ty: &'s Type, value: &mut Value) -> Result<(), TypeError> {
         match self.schema.resolve(ty) {
-            Type::Any | Type::RawObject => Ok(()),
+            Type::Any | Type::RawObject | Type::Deduced => Ok(()),
             Type::String => self.expect(value.is_string(), ty, value),
             Type::Boolean => self.expect(value.is_boolean(), ty, value),
             Type::Double => self.expect(value.is_number(), ty, value),
@@ -146,7 +147,7 @@ impl<'s> Walk<'s> {
             Type::Int32 | Type::Int64 | Type::Double | Type::IntOrString => 0.into(),
             Type::Struct(_) | Type::Map(_) => Value::Object(Map::new()),
             Type::List(_) => Value::Array(Vec::new()),
-            Type::Any | Type::RawObject | Type::Time | Type::MicroTime => Value::Null,
+            Type::Any | Type::RawObject | Type::Deduced | Type::Time | Type::MicroTime => Value::Null,
         }
     }
 

@@ -102,8 +102,11 @@ pub(super) fn report(
 /// Checks and cleans an object of the requested version against its type. Returns the paths of unknown fields.
 ///
 /// # Errors
-/// What is of a wrong type, worded as Go's decoder does.
+/// What is of a wrong type, worded as Go's decoder does. For a custom resource only its metadata can be.
 pub(super) fn checked(scope: &Scope<'_>, object: &mut Object) -> Result<Vec<String>, String> {
+    if let Some(custom) = &scope.def.custom {
+        return custom.decoded(object);
+    }
     let (schema, id) = scope.types().map_err(|status| status.message)?;
     typed::check(schema, id, object).map_err(|error| error.to_string())
 }

@@ -17,14 +17,16 @@ pub mod schema;
 mod table;
 
 pub use rows::{Row, StoredResource, rows, stored};
-pub use table::{CustomHandlers, Table};
+pub use table::{CustomHandlers, Table, Tables};
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use common::status::{FieldErrors, Status};
 
+use crate::apiextensions::CustomKind;
 use crate::cacher::ObjectStore;
 use crate::object::Object;
 use crate::request::{ApiRequest, RequestContext, Response};
@@ -68,19 +70,21 @@ pub struct ResourceDef {
     /// `services/specs`.
     pub storage_prefix: String,
     /// Conversion between this version and the stored one; `None` when they are the same.
-    pub conversion: Option<Conversion>,
+    pub conversion: Option<Converter>,
     /// Selectable fields beside metadata.name and metadata.namespace, from the stored form.
     pub selectable_fields: fn(&Object) -> Vec<(&'static str, String)>,
     /// Names in `selectable_fields`, to refuse others with a 400.
     pub selectable_field_names: &'static [&'static str],
     /// What this version calls a selectable field, where that differs: `regarding.name` is
     /// `involvedObject.name`. A version with aliases knows a field only by its own name for it.
-    pub field_aliases: &'static [(&'static str, &'static str)],
+    pub field_aliases: Vec<(Cow<'static, str>, &'static str)>,
     pub strategy: Arc<dyn Strategy>,
     /// A delete at once answers with the object instead of a Status.
     pub returns_deleted: bool,
     /// Serves `create` of a kind that is not stored (reviews, bindings).
     pub handler: Option<Arc<dyn Subresource>>,
+    /// What only a custom resource has: its schema, its store, its columns.
+    pub custom: Option<Arc<CustomKind>>,
 }
 
 impl ResourceDef {
@@ -112,6 +116,31 @@ pub fn api_version(group: &str, version: &str) -> String {
 pub struct Conversion {
     pub to_stored: fn(Object) -> Object,
     pub from_stored: fn(Object) -> Object,
+}
+
+/// How a served version becomes the stored one and back.
+#[derive(Clone)]
+pub enum Converter {
+    /// Of a built-in kind.
+    Builtin(Conversion),
+    /// Between two versions of a custom resource.
+    Custom(Arc<CustomKind>),
+}
+
+impl Converter {
+    pub fn to_stored(&self, object: Object) -> Object {
+        match self {
+            Self::Builtin(conversion) => (conversion.to_stored)(object),
+            Self::Custom(kind) => kind.to_stored(object),
+        }
+    }
+
+    pub fn from_stored(&self, object: Object) -> Object {
+        match self {
+            Self::Builtin(conversion) => (conversion.from_stored)(object),
+            Self::Custom(kind) => kind.from_stored(object),
+        }
+    }
 }
 
 /// `pods/status`, `pods/log`.

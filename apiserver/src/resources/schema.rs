@@ -25,7 +25,7 @@ pub struct Schema {
 pub struct TypeId(u32);
 
 /// A struct, or an alias of a scalar (Time, Quantity).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TypeDef {
     /// `io.k8s.api.core.v1.Pod`.
     pub name: Box<str>,
@@ -38,10 +38,13 @@ pub struct TypeDef {
     /// Fields that are there even when a tree leaves them out, with their zero values: structs embedded by
     /// value and whatever has no `omitempty`. Ownership of fields sees them.
     pub zeros: Vec<(Box<str>, Value)>,
+    /// Fields it does not name are kept and are of type [`Type::Deduced`]
+    /// (`x-kubernetes-preserve-unknown-fields`).
+    pub open: bool,
 }
 
 /// One field of a struct.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Field {
     pub name: Box<str>,
     pub ty: Type,
@@ -86,6 +89,9 @@ pub enum Type {
     RawObject,
     /// Any JSON, kept as it is.
     Any,
+    /// Any JSON, kept as it is, whose objects server-side apply owns key by key and whose lists as a whole:
+    /// what a custom resource's schema leaves open.
+    Deduced,
     Struct(TypeId),
     List(Box<Type>),
     Map(Box<Type>),
@@ -133,8 +139,7 @@ impl Schema {
             .iter()
             .enumerate()
             .map(|(i, name)| {
-                let id = u32::try_from(i).expect("fewer types than u32 counts");
-                (name.as_str().into(), TypeId(id))
+                (name.as_str().into(), TypeId::at(i))
             })
             .collect();
         let types = names
@@ -145,6 +150,15 @@ impl Schema {
                 def
             })
             .collect();
+        Self { types, by_name }
+    }
+
+    /// A schema of other types: those of a custom resource. `ids` in them are places in `types`.
+    ///
+    /// # Panics
+    /// With more types than a u32 counts.
+    pub fn new(types: Vec<TypeDef>) -> Self {
+        let by_name = types.iter().enumerate().map(|(i, t)| (t.name.clone(), TypeId::at(i))).collect();
         Self { types, by_name }
     }
 
@@ -185,7 +199,7 @@ impl Schema {
             Type::Boolean => "bool".to_owned(),
             Type::IntOrString => "intstr.IntOrString".to_owned(),
             Type::Quantity => "resource.Quantity".to_owned(),
-            Type::RawObject | Type::Any => "map[string]interface {}".to_owned(),
+            Type::RawObject | Type::Any | Type::Deduced => "map[string]interface {}".to_owned(),
             Type::Struct(id) => self.get(*id).shown(),
             Type::List(inner) => format!("[]{}", self.shown(inner)),
             Type::Map(inner) => format!("map[string]{}", self.shown(inner)),
@@ -193,7 +207,41 @@ impl Schema {
     }
 }
 
+impl TypeId {
+    /// The type at a place in the list that a [`Schema`] is made of.
+    pub fn at(place: usize) -> Self {
+        Self(u32::try_from(place).expect("fewer types than u32 counts"))
+    }
+}
+
+impl Field {
+    /// A field whose list, if it is one, is atomic.
+    pub fn plain(name: &str, ty: Type) -> Self {
+        Self {
+            name: name.into(),
+            ty,
+            list_type: ListType::Atomic,
+            list_map_keys: Box::default(),
+            atomic_map: false,
+            patch_merge: false,
+            patch_retain_keys: false,
+            patch_merge_key: None,
+            default: None,
+        }
+    }
+}
+
 impl TypeDef {
+    /// A struct. `fields` in any order.
+    pub fn new(name: String, mut fields: Vec<Field>, open: bool, atomic: bool) -> Self {
+        fields.sort_by(|a, b| a.name.cmp(&b.name));
+        Self { name: name.into(), alias: None, fields, atomic, open, zeros: Vec::new() }
+    }
+
+    pub fn fields_mut(&mut self) -> &mut [Field] {
+        &mut self.fields
+    }
+
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.binary_search_by(|f| f.name.as_ref().cmp(name)).ok().map(|i| &self.fields[i])
     }
@@ -235,13 +283,8 @@ fn type_def(name: &str, raw: &RawType, by_name: &HashMap<Box<str>, TypeId>) -> T
         (_, Some(text)) => Some(parse_type(text, by_name)),
         _ => None,
     };
-    TypeDef {
-        name: name.into(),
-        alias,
-        fields,
-        atomic: raw.map_type.as_deref() == Some("atomic"),
-        zeros: Vec::new(),
-    }
+    let atomic = raw.map_type.as_deref() == Some("atomic");
+    TypeDef { name: name.into(), alias, fields, atomic, open: false, zeros: Vec::new() }
 }
 
 fn field_def(name: &str, raw: &RawField, by_name: &HashMap<Box<str>, TypeId>) -> Field {

@@ -1,10 +1,15 @@
 //! The table at run time: rows joined with strategies and custom handlers.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use super::rows::{Row, Storage, SubresourceRow, rows};
-use super::{GroupResource, ResourceDef, Strategy, Subresource, SubresourceDef, SubresourceHandler};
+use super::{
+    Converter, GroupResource, ResourceDef, Strategy, Subresource, SubresourceDef, SubresourceHandler,
+};
 
 /// Custom handlers by what they serve: `("", "pods/binding")`, and for a kind that is not stored the resource
 /// itself: `("authentication.k8s.io", "tokenreviews")`.
@@ -96,9 +101,36 @@ impl Table {
         self.by_group.get(group).is_some_and(|versions| versions.contains_key(version))
     }
 
+    /// The built-in rows with these custom resources behind them.
+    pub fn with_custom(&self, custom: impl IntoIterator<Item = Arc<ResourceDef>>) -> Self {
+        let builtin = self.defs.iter().filter(|def| def.custom.is_none()).cloned();
+        Self::from_defs(builtin.chain(custom).collect(), self.unserved.clone())
+    }
+
     /// Rows and subresources that are not served for want of a handler: `nodes/proxy`.
     pub fn unserved(&self) -> &[String] {
         &self.unserved
+    }
+}
+
+/// The table as it is now. A reader takes one snapshot per request; the custom resources of a new one come from
+/// the CustomResourceDefinitions.
+pub struct Tables(ArcSwap<Table>);
+
+impl Tables {
+    pub fn new(table: Table) -> Self {
+        Self(ArcSwap::from_pointee(table))
+    }
+
+    /// The newest snapshot.
+    pub fn load(&self) -> Arc<Table> {
+        self.0.load_full()
+    }
+
+    /// Replaces all custom resources.
+    pub fn replace_custom(&self, custom: impl IntoIterator<Item = Arc<ResourceDef>>) {
+        let next = self.0.load().with_custom(custom);
+        self.0.store(Arc::new(next));
     }
 }
 
@@ -130,7 +162,7 @@ fn definition(
     let (stored_group, stored_resource) = stored_group_resource(row);
     let stored_as = GroupResource::new(stored_group, stored_resource);
     let (stored_version, conversion) = match row.storage {
-        Storage::As { version, conversion, .. } => (version, Some(*conversion)),
+        Storage::As { version, conversion, .. } => (version, Some(Converter::Builtin(*conversion))),
         Storage::Own(_) | Storage::None => (row.version, None),
     };
     let storage_prefix = rows()
@@ -160,10 +192,16 @@ fn definition(
         conversion,
         selectable_fields: row.fields.read,
         selectable_field_names: row.fields.names,
-        field_aliases: row.fields.aliases,
+        field_aliases: row
+            .fields
+            .aliases
+            .iter()
+            .map(|(name, stored)| (Cow::Borrowed(*name), *stored))
+            .collect(),
         strategy,
         returns_deleted: row.returns_deleted,
         handler,
+        custom: None,
     }
 }
 

@@ -25,8 +25,8 @@ use crate::request::{ApiRequest, Response};
 
 /// An object's bytes in the requested version and shape. Shared with the cache when nothing has to change.
 fn shaped(scope: &Scope<'_>, object: &CachedObject, shape: Shape) -> Result<Bytes, Status> {
-    let bytes = match scope.def.conversion {
-        Some(conversion) => Bytes::from((conversion.from_stored)(object.tree()).to_string()),
+    let bytes = match &scope.def.conversion {
+        Some(conversion) => Bytes::from(conversion.from_stored(object.tree()).to_string()),
         None => object.bytes.clone(),
     };
     match shape {

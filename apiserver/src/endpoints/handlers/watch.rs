@@ -18,7 +18,7 @@ use super::super::scope::Scope;
 use super::printer;
 use crate::cacher::{WatchEvent, WatchReceiver};
 use crate::request::{BoxError, Response};
-use crate::resources::Conversion;
+use crate::resources::Converter;
 
 /// No watch is longer, whatever it asks for.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -45,7 +45,7 @@ pub(in super::super) async fn serve(
     let encoder = EventEncoder {
         kind: scope.def.kind.clone(),
         api_version: scope.def.api_version(),
-        conversion: scope.def.conversion,
+        conversion: scope.def.conversion.clone(),
         shape: output.shape,
         printer: printer(scope, &query)?,
         columns_sent: false,
@@ -93,7 +93,7 @@ async fn next(mut watching: Watching) -> Option<(Result<Frame<Bytes>, BoxError>,
 struct EventEncoder {
     kind: String,
     api_version: String,
-    conversion: Option<Conversion>,
+    conversion: Option<Converter>,
     shape: Shape,
     printer: TablePrinter,
     /// A table's columns go with the first event only.
@@ -129,8 +129,8 @@ impl EventEncoder {
                 return true;
             }
         };
-        let converted = match self.conversion {
-            Some(conversion) => Bytes::from((conversion.from_stored)(object.tree()).to_string()),
+        let converted = match &self.conversion {
+            Some(conversion) => Bytes::from(conversion.from_stored(object.tree()).to_string()),
             None => object.bytes.clone(),
         };
         let shaped = match self.shape {

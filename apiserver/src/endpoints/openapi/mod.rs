@@ -49,7 +49,8 @@ struct V3 {
 }
 
 impl OpenApi {
-    pub(super) fn new(table: Arc<Table>) -> Self {
+    /// `before` lends the documents that cannot have changed.
+    pub(super) fn new(table: Arc<Table>, _before: Option<&Self>) -> Self {
         Self { table, v3: OnceCell::new(), v2: OnceCell::new(), v2_protobuf: OnceCell::new() }
     }
 

@@ -176,7 +176,7 @@ async fn answer(documents: &OpenApi, path: &str, accept: &str) -> Result<Respons
 
 #[tokio::test]
 async fn documents_are_kept_by_their_hash() {
-    let documents = OpenApi::new(Arc::new(table()));
+    let documents = OpenApi::new(Arc::new(table()), None);
     let hash = documents.v3().await.expect("built").documents["version"].hash.clone();
     let good = format!("/openapi/v3/version?hash={hash}");
     let response = answer(&documents, &good, "application/json").await.expect("served");
@@ -197,7 +197,7 @@ async fn documents_are_kept_by_their_hash() {
 
 #[tokio::test]
 async fn v2_comes_in_the_form_that_is_asked_for() {
-    let documents = OpenApi::new(Arc::new(table()));
+    let documents = OpenApi::new(Arc::new(table()), None);
     let well_formed = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
     for (accept, content_type) in [
         ("application/com.github.proto-openapi.spec.v2@v1.0+protobuf", well_formed),
