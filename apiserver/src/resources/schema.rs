@@ -135,13 +135,8 @@ impl Schema {
             serde_json::from_str(ZEROS).expect("the zero values are part of the program and well formed");
         let mut names: Vec<&String> = raw.keys().collect();
         names.sort();
-        let by_name: HashMap<Box<str>, TypeId> = names
-            .iter()
-            .enumerate()
-            .map(|(i, name)| {
-                (name.as_str().into(), TypeId::at(i))
-            })
-            .collect();
+        let by_name: HashMap<Box<str>, TypeId> =
+            names.iter().enumerate().map(|(i, name)| (name.as_str().into(), TypeId::at(i))).collect();
         let types = names
             .iter()
             .map(|name| {
