@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::features::Features;
 use crate::flags::Flags;
+use crate::resources::Enablement;
 use crate::server::Limits;
 use crate::server::tls::Profile;
 
@@ -41,6 +43,8 @@ pub enum Mode {
 /// What [`crate::daemon::build`] takes.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// `--runtime-config` and `--feature-gates`: what is served.
+    pub enablement: Enablement,
     pub bind: SocketAddr,
     pub advertise_address: IpAddr,
     pub tls_files: Option<(PathBuf, PathBuf)>,
@@ -88,14 +92,14 @@ impl Config {
         if flags.requestheader_client_ca_file.is_some() && flags.requestheader_username_headers.is_empty() {
             wrong("--requestheader-username-headers is required with --requestheader-client-ca-file".into());
         }
-        for setting in flags.feature_gates.iter().chain(&flags.runtime_config) {
-            let value = setting.split_once('=').map(|(_, value)| value);
-            if !setting.is_empty() && !matches!(value, Some("true" | "false")) {
-                wrong(format!(
-                    "--feature-gates, --runtime-config: {setting:?} is not name=true or name=false"
-                ));
-            }
-        }
+        let features = Features::parse(&flags.feature_gates).unwrap_or_else(|errors| {
+            errors.iter().for_each(|error| wrong(format!("--feature-gates: {error}")));
+            Features::default()
+        });
+        let enablement = Enablement::parse(&flags.runtime_config, features).unwrap_or_else(|error| {
+            wrong(format!("--runtime-config: {error}"));
+            Enablement::default()
+        });
         let advertise_address = advertise_address(&flags).unwrap_or_else(|text| {
             wrong(text);
             IpAddr::V4(Ipv4Addr::LOCALHOST)
@@ -121,6 +125,7 @@ impl Config {
             flags.service_account_jwks_uri.clone()
         };
         Ok(Self {
+            enablement,
             bind: SocketAddr::new(flags.bind_address, flags.secure_port),
             advertise_address,
             tls_files,

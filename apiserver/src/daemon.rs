@@ -143,7 +143,7 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
         event_ttl_seconds: flags.event_ttl.as_secs().max(1),
     });
     let strategy = |group: &str, name: &str| registry::strategy(&deps, group, name);
-    let table = Table::new(&strategy, registry::handlers(&deps));
+    let table = Table::new(&strategy, registry::handlers(&deps), &config.enablement);
     if !table.unserved().is_empty() {
         tracing::info!(resources = table.unserved().join(", "), "not served by this build");
     }
@@ -404,6 +404,9 @@ fn start_caches(config: &Config, store: &Arc<dyn Store>, tasks: &Tasks) -> Regis
     let mut stores: HashMap<GroupResource, Arc<dyn ObjectStore>> = HashMap::new();
     for row in rows() {
         let Storage::Own(path) = row.storage else { continue };
+        if !config.enablement.stores(row) {
+            continue;
+        }
         let cacher = Cacher::start(
             CacherConfig {
                 store: Arc::clone(store),

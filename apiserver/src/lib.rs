@@ -13,6 +13,7 @@ pub mod cacher;
 pub mod config;
 pub mod daemon;
 pub mod endpoints;
+pub mod features;
 pub mod filters;
 pub mod flags;
 pub mod metrics;

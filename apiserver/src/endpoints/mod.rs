@@ -16,7 +16,7 @@ mod metadata;
 pub mod negotiation;
 mod openapi;
 mod partial;
-mod printers;
+pub mod printers;
 pub mod query;
 pub mod responses;
 mod scope;
@@ -153,6 +153,11 @@ impl Server {
             return discovery.serve(&request.parts);
         }
         let scope = Scope::resolve(self, &self.tables.load(), &request)?;
+        if let Some(warning) = &scope.def.deprecation
+            && scope.subresource().is_none_or(|sub| sub.kind == scope.def.kind)
+        {
+            scope.ctx.warn(warning.clone());
+        }
         if let Some(sub) = scope.subresource() {
             if !sub.verbs.contains(&scope.verb) {
                 return Err(scope.method_not_allowed());

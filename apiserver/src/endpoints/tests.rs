@@ -20,7 +20,8 @@ use crate::object::{Object, metadata_mut, name, str_at};
 use crate::request::{ApiRequest, RequestContext, Response, UserInfo, full};
 use crate::resources::schema::Schema;
 use crate::resources::{
-    CustomHandlers, GroupResource, Registry, Strategy, Subresource, SubresourceRequest, Table, Tables, stored,
+    CustomHandlers, Enablement, GroupResource, Registry, Strategy, Subresource, SubresourceRequest, Table,
+    Tables, stored,
 };
 use crate::storage::memory::MemoryStore;
 
@@ -136,7 +137,7 @@ fn server() -> Harness {
         (GroupResource::new("authentication.k8s.io", "tokenreviews"), echo),
     ]);
     let strategy = |_: &str, name: &str| -> Arc<dyn Strategy> { Arc::new(Rules { name: name.to_owned() }) };
-    let table = Arc::new(Tables::new(Table::new(&strategy, handlers)));
+    let table = Arc::new(Tables::new(Table::new(&strategy, handlers, &Enablement::default())));
     let handler = ApiHandler::new(
         table,
         Arc::new(Registry::new(stores)),
@@ -596,7 +597,8 @@ async fn discovery_has_both_forms() {
     let server = server();
     let groups = server.get("/apis").await;
     assert_eq!(groups.body["kind"], "APIGroupList");
-    assert_eq!(groups.body["groups"][0]["name"], "apps");
+    assert_eq!(groups.body["groups"][0]["name"], "apiregistration.k8s.io");
+    assert_eq!(groups.body["groups"][1]["name"], "apps");
     let hpa = groups.body["groups"].as_array().expect("groups").iter().find(|g| g["name"] == "autoscaling");
     assert_eq!(hpa.expect("autoscaling")["preferredVersion"]["version"], "v2");
     let core = server.get("/api/v1").await;

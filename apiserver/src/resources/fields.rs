@@ -89,6 +89,34 @@ pub const CSR: Selectable = Selectable {
     read: |o| vec![text(o, "spec.signerName", &["spec", "signerName"])],
 };
 
+pub const TRUST_BUNDLE: Selectable = CSR;
+
+pub const POD_CERTIFICATE: Selectable = Selectable {
+    names: &["spec.signerName", "spec.podName", "spec.nodeName"],
+    aliases: &[],
+    read: |o| {
+        vec![
+            text(o, "spec.signerName", &["spec", "signerName"]),
+            text(o, "spec.podName", &["spec", "podName"]),
+            text(o, "spec.nodeName", &["spec", "nodeName"]),
+        ]
+    },
+};
+
+pub const LEASE_CANDIDATE: Selectable = Selectable {
+    names: &["spec.leaseName"],
+    aliases: &[],
+    read: |o| vec![text(o, "spec.leaseName", &["spec", "leaseName"])],
+};
+
+pub const RESOURCE_SLICE: Selectable = Selectable {
+    names: &["spec.nodeName", "spec.driver"],
+    aliases: &[],
+    read: |o| {
+        vec![text(o, "spec.nodeName", &["spec", "nodeName"]), text(o, "spec.driver", &["spec", "driver"])]
+    },
+};
+
 pub const EVENT: Selectable = Selectable {
     names: &[
         "involvedObject.kind",

@@ -11,11 +11,14 @@
 //! Upstream it is spread over `pkg/registry/*/rest` and `pkg/controlplane`.
 
 pub mod convert;
+mod deprecation;
+mod enablement;
 pub mod fields;
 pub mod rows;
 pub mod schema;
 mod table;
 
+pub use enablement::{Enablement, EnablementError};
 pub use rows::{Row, StoredResource, rows, stored};
 pub use table::{CustomHandlers, Table, Tables};
 
@@ -81,10 +84,12 @@ pub struct ResourceDef {
     pub strategy: Arc<dyn Strategy>,
     /// A delete at once answers with the object instead of a Status.
     pub returns_deleted: bool,
-    /// Serves `create` of a kind that is not stored (reviews, bindings).
+    /// Serves a kind that is not stored (reviews, bindings, component statuses).
     pub handler: Option<Arc<dyn Subresource>>,
     /// What only a custom resource has: its schema, its store, its columns.
     pub custom: Option<Arc<CustomKind>>,
+    /// The warning that every answer about this version carries: it is deprecated.
+    pub deprecation: Option<String>,
 }
 
 impl ResourceDef {

@@ -2,7 +2,7 @@
 //!
 //! Order is that of discovery: groups by upstream's priority, the preferred version first.
 
-use super::convert::{EVENTS, HORIZONTAL_POD_AUTOSCALERS};
+use super::convert::{self, EVENTS, HORIZONTAL_POD_AUTOSCALERS};
 use super::fields::{self, Selectable};
 use super::{Conversion, GroupResource};
 
@@ -26,6 +26,8 @@ pub struct Row {
     pub storage: Storage,
     /// A delete at once answers with the object instead of a Status (`ReturnDeletedObject` upstream).
     pub returns_deleted: bool,
+    /// The feature gate without which it is not served.
+    pub gate: Option<&'static str>,
 }
 
 /// How a row is kept.
@@ -35,7 +37,7 @@ pub enum Storage {
     Own(&'static str),
     /// In the form of another row.
     As { group: &'static str, version: &'static str, resource: &'static str, conversion: &'static Conversion },
-    /// Not at all: a custom handler answers its `create`.
+    /// Not at all: a custom handler answers.
     None,
 }
 
@@ -88,6 +90,26 @@ pub fn stored() -> impl Iterator<Item = StoredResource> {
 }
 
 impl Row {
+    /// The group, version and resource in whose form and place objects of this row are kept.
+    pub fn stored_at(&self) -> Option<(&'static str, &'static str, &'static str)> {
+        match self.storage {
+            Storage::Own(_) => Some((self.group, self.version, self.resource)),
+            Storage::As { group, version, resource, .. } => Some((group, version, resource)),
+            Storage::None => None,
+        }
+    }
+
+    const fn gate(mut self, name: &'static str) -> Self {
+        self.gate = Some(name);
+        self
+    }
+
+    const fn unstored(mut self, verbs: &'static [&'static str]) -> Self {
+        self.verbs = verbs;
+        self.storage = Storage::None;
+        self
+    }
+
     const fn short(mut self, names: &'static [&'static str]) -> Self {
         self.short_names = names;
         self
@@ -175,6 +197,7 @@ const fn row(
         fields: &fields::NONE,
         storage: Storage::Own(resource),
         returns_deleted: false,
+        gate: None,
     }
 }
 
@@ -212,6 +235,7 @@ const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     namespaced("", "v1", "Binding", "bindings", "binding").review(),
+    cluster("", "v1", "ComponentStatus", "componentstatuses", "componentstatus").unstored(&["get", "list"]).short(&["cs"]),
     namespaced("", "v1", "ConfigMap", "configmaps", "configmap").short(&["cm"]),
     namespaced("", "v1", "Endpoints", "endpoints", "endpoints").short(&["ep"]).prefix("services/endpoints"),
     namespaced("", "v1", "Event", "events", "event").short(&["ev"]).fields(&fields::EVENT),
@@ -227,6 +251,7 @@ const ROWS: &[Row] = &[
     namespaced("", "v1", "Secret", "secrets", "secret").fields(&fields::SECRET),
     namespaced("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount").returns_deleted().short(&["sa"]).subresources(&[custom("token", "TokenRequest", &["create"]).of("authentication.k8s.io", "v1")]),
     namespaced("", "v1", "Service", "services", "service").returns_deleted().short(&["svc"]).categories(&["all"]).prefix("services/specs").fields(&fields::SERVICE).subresources(&[custom("proxy", "ServiceProxyOptions", PROXY), object("status")]),
+    cluster("apiregistration.k8s.io", "v1", "APIService", "apiservices", "apiservice").categories(&["api-extensions"]).prefix("apiregistration.k8s.io/apiservices").subresources(&[object("status")]),
     namespaced("apps", "v1", "ControllerRevision", "controllerrevisions", "controllerrevision"),
     namespaced("apps", "v1", "DaemonSet", "daemonsets", "daemonset").short(&["ds"]).categories(&["all"]).subresources(&[object("status")]),
     namespaced("apps", "v1", "Deployment", "deployments", "deployment").short(&["deploy"]).categories(&["all"]).subresources(&[SCALE, object("status")]),
@@ -244,9 +269,16 @@ const ROWS: &[Row] = &[
     namespaced("batch", "v1", "CronJob", "cronjobs", "cronjob").short(&["cj"]).categories(&["all"]).subresources(&[object("status")]),
     namespaced("batch", "v1", "Job", "jobs", "job").categories(&["all"]).fields(&fields::JOB).subresources(&[object("status")]),
     cluster("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests", "certificatesigningrequest").short(&["csr"]).fields(&fields::CSR).subresources(&[object("approval"), object("status")]),
+    cluster("certificates.k8s.io", "v1beta1", "ClusterTrustBundle", "clustertrustbundles", "clustertrustbundle").gate("ClusterTrustBundle").fields(&fields::TRUST_BUNDLE),
+    namespaced("certificates.k8s.io", "v1beta1", "PodCertificateRequest", "podcertificaterequests", "podcertificaterequest").gate("PodCertificateRequest").fields(&fields::POD_CERTIFICATE).subresources(&[object("status")]),
+    cluster("certificates.k8s.io", "v1alpha1", "ClusterTrustBundle", "clustertrustbundles", "clustertrustbundle").gate("ClusterTrustBundle").fields(&fields::TRUST_BUNDLE).stored_as("certificates.k8s.io", "v1beta1", "clustertrustbundles", &convert::CERTIFICATES_V1ALPHA1),
     cluster("networking.k8s.io", "v1", "IngressClass", "ingressclasses", "ingressclass"),
     namespaced("networking.k8s.io", "v1", "Ingress", "ingresses", "ingress").short(&["ing"]).prefix("ingress").subresources(&[object("status")]),
+    cluster("networking.k8s.io", "v1", "IPAddress", "ipaddresses", "ipaddress").short(&["ip"]),
     namespaced("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", "networkpolicy").short(&["netpol"]),
+    cluster("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs", "servicecidr").subresources(&[object("status")]),
+    cluster("networking.k8s.io", "v1beta1", "IPAddress", "ipaddresses", "ipaddress").short(&["ip"]).stored_as("networking.k8s.io", "v1", "ipaddresses", &convert::NETWORKING_V1BETA1),
+    cluster("networking.k8s.io", "v1beta1", "ServiceCIDR", "servicecidrs", "servicecidr").stored_as("networking.k8s.io", "v1", "servicecidrs", &convert::NETWORKING_V1BETA1).subresources(&[object("status")]),
     namespaced("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", "poddisruptionbudget").short(&["pdb"]).subresources(&[object("status")]),
     cluster("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", "clusterrolebinding"),
     cluster("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", "clusterrole"),
@@ -257,10 +289,45 @@ const ROWS: &[Row] = &[
     namespaced("storage.k8s.io", "v1", "CSIStorageCapacity", "csistoragecapacities", "csistoragecapacity"),
     cluster("storage.k8s.io", "v1", "StorageClass", "storageclasses", "storageclass").returns_deleted().short(&["sc"]),
     cluster("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", "volumeattachment").returns_deleted().subresources(&[object("status")]),
+    cluster("storage.k8s.io", "v1", "VolumeAttributesClass", "volumeattributesclasses", "volumeattributesclass").short(&["vac"]).returns_deleted(),
+    cluster("storage.k8s.io", "v1beta1", "VolumeAttributesClass", "volumeattributesclasses", "volumeattributesclass").short(&["vac"]).returns_deleted().stored_as("storage.k8s.io", "v1", "volumeattributesclasses", &convert::STORAGE_V1BETA1),
+    cluster("admissionregistration.k8s.io", "v1", "MutatingAdmissionPolicy", "mutatingadmissionpolicies", "mutatingadmissionpolicy").categories(&["api-extensions"]).stored_as("admissionregistration.k8s.io", "v1beta1", "mutatingadmissionpolicies", &convert::ADMISSION_V1),
+    cluster("admissionregistration.k8s.io", "v1", "MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding").categories(&["api-extensions"]).stored_as("admissionregistration.k8s.io", "v1beta1", "mutatingadmissionpolicybindings", &convert::ADMISSION_V1),
+    cluster("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", "mutatingwebhookconfiguration").categories(&["api-extensions"]),
+    cluster("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", "validatingadmissionpolicy").categories(&["api-extensions"]).subresources(&[object("status")]),
+    cluster("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", "validatingadmissionpolicybinding").categories(&["api-extensions"]),
+    cluster("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", "validatingwebhookconfiguration").categories(&["api-extensions"]),
+    cluster("admissionregistration.k8s.io", "v1beta1", "MutatingAdmissionPolicy", "mutatingadmissionpolicies", "mutatingadmissionpolicy").categories(&["api-extensions"]),
+    cluster("admissionregistration.k8s.io", "v1beta1", "MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding").categories(&["api-extensions"]),
+    cluster("admissionregistration.k8s.io", "v1alpha1", "MutatingAdmissionPolicy", "mutatingadmissionpolicies", "mutatingadmissionpolicy").categories(&["api-extensions"]).stored_as("admissionregistration.k8s.io", "v1beta1", "mutatingadmissionpolicies", &convert::ADMISSION_V1ALPHA1),
+    cluster("admissionregistration.k8s.io", "v1alpha1", "MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding").categories(&["api-extensions"]).stored_as("admissionregistration.k8s.io", "v1beta1", "mutatingadmissionpolicybindings", &convert::ADMISSION_V1ALPHA1),
     cluster("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "priorityclass").short(&["pc"]),
+    namespaced("scheduling.k8s.io", "v1alpha2", "PodGroup", "podgroups", "podgroup").subresources(&[object("status")]).gate("GenericWorkload"),
+    namespaced("scheduling.k8s.io", "v1alpha2", "Workload", "workloads", "workload").gate("GenericWorkload"),
     namespaced("coordination.k8s.io", "v1", "Lease", "leases", "lease"),
+    namespaced("coordination.k8s.io", "v1beta1", "LeaseCandidate", "leasecandidates", "leasecandidate").fields(&fields::LEASE_CANDIDATE),
+    namespaced("coordination.k8s.io", "v1alpha2", "LeaseCandidate", "leasecandidates", "leasecandidate").fields(&fields::LEASE_CANDIDATE).stored_as("coordination.k8s.io", "v1beta1", "leasecandidates", &convert::COORDINATION_V1ALPHA2),
     cluster("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", "runtimeclass"),
     namespaced("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "endpointslice"),
+    cluster("resource.k8s.io", "v1", "DeviceClass", "deviceclasses", "deviceclass").returns_deleted(),
+    namespaced("resource.k8s.io", "v1", "ResourceClaim", "resourceclaims", "resourceclaim").subresources(&[object("status")]).returns_deleted(),
+    namespaced("resource.k8s.io", "v1", "ResourceClaimTemplate", "resourceclaimtemplates", "resourceclaimtemplate").returns_deleted(),
+    cluster("resource.k8s.io", "v1", "ResourceSlice", "resourceslices", "resourceslice").returns_deleted().fields(&fields::RESOURCE_SLICE),
+    cluster("resource.k8s.io", "v1beta2", "DeviceClass", "deviceclasses", "deviceclass").returns_deleted().stored_as("resource.k8s.io", "v1", "deviceclasses", &convert::RESOURCE_V1BETA2),
+    cluster("resource.k8s.io", "v1beta2", "DeviceTaintRule", "devicetaintrules", "devicetaintrule").subresources(&[object("status")]).returns_deleted().stored_as("resource.k8s.io", "v1alpha3", "devicetaintrules", &convert::TAINT_RULES_V1BETA2),
+    namespaced("resource.k8s.io", "v1beta2", "ResourceClaim", "resourceclaims", "resourceclaim").subresources(&[object("status")]).returns_deleted().stored_as("resource.k8s.io", "v1", "resourceclaims", &convert::RESOURCE_V1BETA2),
+    namespaced("resource.k8s.io", "v1beta2", "ResourceClaimTemplate", "resourceclaimtemplates", "resourceclaimtemplate").returns_deleted().stored_as("resource.k8s.io", "v1", "resourceclaimtemplates", &convert::RESOURCE_V1BETA2),
+    cluster("resource.k8s.io", "v1beta2", "ResourceSlice", "resourceslices", "resourceslice").returns_deleted().fields(&fields::RESOURCE_SLICE).stored_as("resource.k8s.io", "v1", "resourceslices", &convert::RESOURCE_V1BETA2),
+    cluster("resource.k8s.io", "v1beta1", "DeviceClass", "deviceclasses", "deviceclass").returns_deleted().stored_as("resource.k8s.io", "v1", "deviceclasses", &convert::RESOURCE_V1BETA1),
+    namespaced("resource.k8s.io", "v1beta1", "ResourceClaim", "resourceclaims", "resourceclaim").subresources(&[object("status")]).returns_deleted().stored_as("resource.k8s.io", "v1", "resourceclaims", &convert::CLAIMS_V1BETA1),
+    namespaced("resource.k8s.io", "v1beta1", "ResourceClaimTemplate", "resourceclaimtemplates", "resourceclaimtemplate").returns_deleted().stored_as("resource.k8s.io", "v1", "resourceclaimtemplates", &convert::CLAIM_TEMPLATES_V1BETA1),
+    cluster("resource.k8s.io", "v1beta1", "ResourceSlice", "resourceslices", "resourceslice").returns_deleted().fields(&fields::RESOURCE_SLICE).stored_as("resource.k8s.io", "v1", "resourceslices", &convert::SLICES_V1BETA1),
+    cluster("resource.k8s.io", "v1alpha3", "DeviceTaintRule", "devicetaintrules", "devicetaintrule").subresources(&[object("status")]).returns_deleted(),
+    cluster("resource.k8s.io", "v1alpha3", "ResourcePoolStatusRequest", "resourcepoolstatusrequests", "resourcepoolstatusrequest").subresources(&[object("status")]).returns_deleted(),
+    cluster("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema", "flowschemas", "flowschema").subresources(&[object("status")]),
+    cluster("flowcontrol.apiserver.k8s.io", "v1", "PriorityLevelConfiguration", "prioritylevelconfigurations", "prioritylevelconfiguration").subresources(&[object("status")]),
+    cluster("internal.apiserver.k8s.io", "v1alpha1", "StorageVersion", "storageversions", "storageversion").subresources(&[object("status")]),
+    cluster("storagemigration.k8s.io", "v1beta1", "StorageVersionMigration", "storageversionmigrations", "storageversionmigration").subresources(&[object("status")]).gate("StorageVersionMigrator"),
 ];
 
 #[cfg(test)]

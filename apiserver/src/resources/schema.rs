@@ -261,9 +261,16 @@ impl TypeDef {
 
 /// `io.k8s.api.core.v1.Pod`.
 pub fn type_name(group: &str, version: &str, kind: &str) -> String {
-    let package = match group.split('.').next() {
-        None | Some("") => "core",
-        Some(first) => first,
+    let package = match group {
+        "apiregistration.k8s.io" => {
+            return format!("io.k8s.kube-aggregator.pkg.apis.apiregistration.{version}.{kind}");
+        }
+        "apiextensions.k8s.io" => {
+            return format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.{version}.{kind}");
+        }
+        "internal.apiserver.k8s.io" => "apiserverinternal",
+        "" => "core",
+        group => group.split('.').next().unwrap_or(group),
     };
     format!("io.k8s.api.{package}.{version}.{kind}")
 }

@@ -8,7 +8,8 @@ use arc_swap::ArcSwap;
 
 use super::rows::{Row, Storage, SubresourceRow, rows};
 use super::{
-    Converter, GroupResource, ResourceDef, Strategy, Subresource, SubresourceDef, SubresourceHandler,
+    Converter, Enablement, GroupResource, ResourceDef, Strategy, Subresource, SubresourceDef,
+    SubresourceHandler,
 };
 
 /// Custom handlers by what they serve: `("", "pods/binding")`, and for a kind that is not stored the resource
@@ -26,7 +27,13 @@ pub struct Table {
 impl Table {
     /// Joins the rows. `strategy` is asked once per stored resource, `("apps", "deployments")`, and once per
     /// subresource that is a view of its object, `("apps", "deployments/status")`.
-    pub fn new(strategy: &dyn Fn(&str, &str) -> Arc<dyn Strategy>, mut handlers: CustomHandlers) -> Self {
+    ///
+    /// Rows that `enablement` does not serve are left out.
+    pub fn new(
+        strategy: &dyn Fn(&str, &str) -> Arc<dyn Strategy>,
+        mut handlers: CustomHandlers,
+        enablement: &Enablement,
+    ) -> Self {
         let mut unserved = Vec::new();
         let mut strategies: BTreeMap<(String, String), Arc<dyn Strategy>> = BTreeMap::new();
         let mut ask = |group: &str, name: &str| {
@@ -36,7 +43,7 @@ impl Table {
                 .clone()
         };
         let mut defs = Vec::with_capacity(rows().len());
-        for row in rows() {
+        for row in rows().iter().filter(|row| enablement.serves(row)) {
             let handler = match row.storage {
                 Storage::None => {
                     let Some(handler) = handlers.remove(&GroupResource::new(row.group, row.resource)) else {
@@ -202,6 +209,7 @@ fn definition(
         returns_deleted: row.returns_deleted,
         handler,
         custom: None,
+        deprecation: super::deprecation::warning(&super::api_version(row.group, row.version), row.kind),
     }
 }
 

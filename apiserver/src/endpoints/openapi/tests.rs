@@ -10,7 +10,9 @@ use super::*;
 use crate::object::Object;
 use crate::request::Response;
 use crate::resources::schema::{ListType, Schema};
-use crate::resources::{CustomHandlers, GroupResource, Strategy, Subresource, SubresourceRequest, rows};
+use crate::resources::{
+    CustomHandlers, Enablement, GroupResource, Strategy, Subresource, SubresourceRequest, rows,
+};
 
 struct Anything;
 
@@ -47,7 +49,7 @@ fn table() -> Table {
             handlers.insert(GroupResource::new(row.group, &name), Arc::new(Anything));
         }
     }
-    Table::new(&|_, _| Arc::new(Anything), handlers)
+    Table::new(&|_, _| Arc::new(Anything), handlers, &Enablement::default())
 }
 
 fn plain(document: &Document) -> Value {

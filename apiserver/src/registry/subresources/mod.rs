@@ -4,6 +4,7 @@
 //! guaranteed update as every write.
 
 pub mod binding;
+mod component_statuses;
 pub mod eviction;
 pub mod kubelet;
 pub mod reviews;
@@ -55,6 +56,11 @@ pub fn handlers(deps: &Arc<Deps>) -> CustomHandlers {
     ] {
         add("", name, Arc::new(kubelet::Kubelet::new(deps.clone(), client.clone(), door)));
     }
+    add(
+        "",
+        "componentstatuses",
+        Arc::new(component_statuses::ComponentStatuses::new(deps.clone(), client.clone())),
+    );
     for (name, backend) in
         [("pods/proxy", kubelet::Backend::Pod), ("services/proxy", kubelet::Backend::Service)]
     {

@@ -87,7 +87,7 @@ impl KubeletClient {
     }
 
     /// Opens a connection; its driver runs until either side closes it.
-    pub(super) async fn connect(&self, target: &Target) -> Result<SendRequest<Body>, DialError> {
+    pub(in super::super) async fn connect(&self, target: &Target) -> Result<SendRequest<Body>, DialError> {
         let address = authority(target);
         let dial = TcpStream::connect((target.host.trim_matches(['[', ']']), target.port));
         let tcp = tokio::time::timeout(DIAL_TIMEOUT, dial)

@@ -25,9 +25,8 @@ use crate::registry::tree::{at, field, items, text};
 use crate::request::{RequestContext, Response, empty};
 use crate::resources::{Subresource, SubresourceRequest};
 
-use client::Peer;
-
 pub use client::KubeletClient;
+pub(super) use client::Peer;
 pub use proxy::{Backend, Proxy};
 
 /// The port of a kubelet that does not say.
