@@ -82,7 +82,7 @@ pub enum StoreError {
     Compacted { requested: Revision, oldest: Revision },
     #[error("revision {requested} is in the future; the newest is {newest}")]
     Future { requested: Revision, newest: Revision },
-    #[error("value of {bytes} bytes is larger than the store takes")]
+    #[error("value of {bytes} bytes is larger than the store takes (1.5 MiB unless etcd is told otherwise)")]
     TooLarge { bytes: usize },
     /// Not now: no quorum, connection lost, deadline. Whether a write happened is unknown.
     #[error("store unavailable: {0}")]
@@ -163,4 +163,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Ready to serve: for readiness checks. The error says why not.
     async fn healthy(&self) -> Result<(), StoreError>;
+
+    /// What the store takes on its disk, for metrics; `None` when it is not known.
+    async fn size_bytes(&self) -> Option<u64> {
+        None
+    }
 }

@@ -3,6 +3,7 @@ use std::time::Duration;
 use common::shutdown::CancellationToken;
 
 use super::*;
+use crate::storage::contract::{self, Scale};
 
 /// A folder that goes away with the test.
 struct Folder(PathBuf);
@@ -36,11 +37,12 @@ async fn close(store: Arc<EmbeddedStore>, tasks: Tasks) {
     assert_eq!(Arc::strong_count(&store.shared), 1, "the writer has left");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn embedded_keeps_the_contract() {
     let folder = Folder::new("contract");
     let (store, tasks) = open(&folder);
-    super::super::contract::check(store.clone()).await;
+    let scale = Scale { keys: 30_000, seeds: 3 };
+    contract::check(store.clone(), scale).await;
     close(store, tasks).await;
 }
 

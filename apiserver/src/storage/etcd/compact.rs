@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse};
 
-use super::{EtcdStore, REQUEST_DEADLINE, convert};
+use super::{EtcdStore, WRITE, convert};
 use crate::storage::{Revision, Store, StoreError};
 
 /// Upstream's key; it holds the last compacted revision.
@@ -38,8 +38,7 @@ pub(super) async fn round(store: &EtcdStore, clock: &mut Clock) -> Result<(), St
         .when([Compare::version(KEY, CompareOp::Equal, clock.version)])
         .and_then([TxnOp::put(KEY, clock.seen.to_string(), None::<PutOptions>)])
         .or_else([TxnOp::get(KEY, None)]);
-    let mut kv = store.kv.clone();
-    let response = store.call(REQUEST_DEADLINE, kv.txn(txn)).await?;
+    let response = store.txn(WRITE, txn).await?;
     let newest = convert::revision(response.header());
     let target = std::mem::replace(&mut clock.seen, newest);
     if response.succeeded() {

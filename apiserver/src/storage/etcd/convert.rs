@@ -42,6 +42,12 @@ pub(super) fn prefix_end(prefix: &str) -> Vec<u8> {
     vec![0]
 }
 
+/// The answer was larger than this client takes.
+pub(super) fn message_too_long(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(status)
+        if status.code() as i32 == OUT_OF_RANGE && status.message().contains("message length too large"))
+}
+
 pub(super) fn store_error(error: &etcd_client::Error, oldest: Revision) -> StoreError {
     if let etcd_client::Error::GRpcStatus(status) = error {
         let message = status.message();

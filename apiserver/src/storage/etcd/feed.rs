@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{EtcdStore, REQUEST_DEADLINE, compact, convert};
+use super::{EtcdStore, READ, compact, convert};
 use crate::storage::hub::{Hub, subject};
 use crate::storage::{Revision, Store, StoreError, StoreEvent};
 
@@ -123,7 +123,7 @@ pub(super) async fn run(store: &EtcdStore) {
 }
 
 async fn follow(store: &EtcdStore) -> Result<Infallible, StoreError> {
-    let newest = store.newest(REQUEST_DEADLINE).await?;
+    let newest = store.newest(READ).await?;
     let mut reached = store.feed.hub.through();
     if reached.0 == 0 || newest < reached {
         let error = StoreError::Unavailable("etcd was set back to an earlier state".into());

@@ -1,24 +1,30 @@
 //! Leases for keys that expire. Keys with the same long time to live share a lease for a while, as upstream
 //! does for events: a lease each would cost etcd more than the keys.
+//!
+//! The numbers are upstream's (`lease_manager.go`, `--lease-reuse-duration-seconds`): a lease is asked for with
+//! a twentieth of its time on top, at most a minute, and is shared by up to a thousand keys for as long as it
+//! still gives each the time asked for. Short times are exact, each with a lease of its own.
 
-use etcd_client::{Error, LeaseClient};
 use parking_lot::Mutex;
 use tokio::time::{Duration, Instant};
+
+use super::{EtcdStore, Member, READ};
+use crate::storage::StoreError;
 
 /// Keys on one lease.
 const KEYS_PER_LEASE_MAX: u32 = 1000;
 /// A lease is shared for this part of its time, so that no key lives much longer than asked.
 const SHARED_FRACTION: u64 = 20;
 const SHARED_MAX: Duration = Duration::from_secs(60);
-/// Times below this are exact, each with a lease of its own.
-const SHARED_TTL_SECONDS_MIN: u64 = 60;
+/// Different times to live that are shared at once; more than these and the oldest lease is shared no longer.
+const SHARED_LEASES_MAX: usize = 16;
 
+#[derive(Default)]
 pub(super) struct Leases {
-    client: LeaseClient,
-    last: Mutex<Option<Shared>>,
+    shared: Mutex<Vec<Shared>>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Shared {
     id: i64,
     ttl_seconds: u64,
@@ -27,38 +33,78 @@ struct Shared {
 }
 
 impl Leases {
-    pub(super) fn new(client: LeaseClient) -> Self {
-        Self { client, last: Mutex::new(None) }
-    }
-
     /// A lease that ends `ttl_seconds` from now, or a little later.
-    pub(super) async fn lease(&self, ttl_seconds: u64) -> Result<i64, Error> {
-        if let Some(id) = self.shared(ttl_seconds) {
+    pub(super) async fn lease(&self, store: &EtcdStore, ttl_seconds: u64) -> Result<i64, StoreError> {
+        if let Some(id) = self.join(ttl_seconds, Instant::now()) {
             return Ok(id);
         }
-        let mut client = self.client.clone();
-        if ttl_seconds < SHARED_TTL_SECONDS_MIN {
-            return Ok(client.grant(seconds(ttl_seconds.max(1)), None).await?.id());
+        let share = share(ttl_seconds);
+        // Counted from before the grant: etcd's clock begins later.
+        let begun = Instant::now();
+        let asked = seconds(ttl_seconds.max(1).saturating_add(share.as_secs()));
+        // A lease too many ends by itself: asking again is safe.
+        let ask = |mut member: Member| async move { member.lease.grant(asked, None).await };
+        let id = store.call(READ, ask).await?.id();
+        if !share.is_zero() {
+            self.offer(Shared { id, ttl_seconds, until: begun + share, keys: 1 });
         }
-        let share = Duration::from_secs(ttl_seconds / SHARED_FRACTION).min(SHARED_MAX);
-        let until = Instant::now() + share;
-        let id = client.grant(seconds(ttl_seconds.saturating_add(share.as_secs())), None).await?.id();
-        *self.last.lock() = Some(Shared { id, ttl_seconds, until, keys: 1 });
         Ok(id)
     }
 
-    fn shared(&self, ttl_seconds: u64) -> Option<i64> {
-        let mut last = self.last.lock();
-        let shared = last.as_mut().filter(|shared| {
-            shared.ttl_seconds == ttl_seconds
-                && shared.keys < KEYS_PER_LEASE_MAX
-                && Instant::now() < shared.until
-        })?;
-        shared.keys += 1;
-        Some(shared.id)
+    fn join(&self, ttl_seconds: u64, now: Instant) -> Option<i64> {
+        let mut shared = self.shared.lock();
+        shared.retain(|lease| now < lease.until && lease.keys < KEYS_PER_LEASE_MAX);
+        let lease = shared.iter_mut().find(|lease| lease.ttl_seconds == ttl_seconds)?;
+        lease.keys += 1;
+        Some(lease.id)
     }
+
+    fn offer(&self, lease: Shared) {
+        let mut shared = self.shared.lock();
+        // The newest lasts longest.
+        shared.retain(|other| other.ttl_seconds != lease.ttl_seconds);
+        if shared.len() == SHARED_LEASES_MAX {
+            shared.remove(0);
+        }
+        shared.push(lease);
+    }
+}
+
+/// For how long a lease may be shared; whole seconds, zero for short ones.
+fn share(ttl_seconds: u64) -> Duration {
+    Duration::from_secs(ttl_seconds / SHARED_FRACTION).min(SHARED_MAX)
 }
 
 fn seconds(ttl: u64) -> i64 {
     i64::try_from(ttl).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_shared_by_as_many_for_as_long_as_upstream_does() {
+        assert_eq!(share(3600), Duration::from_secs(60));
+        assert_eq!(share(100), Duration::from_secs(5));
+        assert_eq!(share(10), Duration::ZERO);
+        let (leases, now) = (Leases::default(), Instant::now());
+        let offered = |id, ttl_seconds| Shared { id, ttl_seconds, until: now + share(ttl_seconds), keys: 1 };
+        leases.offer(offered(7, 3600));
+        leases.offer(offered(8, 100));
+        assert_eq!(leases.join(3600, now), Some(7));
+        assert_eq!(leases.join(100, now), Some(8));
+        assert_eq!(leases.join(200, now), None, "another time to live");
+        assert_eq!(leases.join(100, now + Duration::from_secs(5)), None, "would end too early");
+        for _ in 2..KEYS_PER_LEASE_MAX {
+            assert_eq!(leases.join(3600, now), Some(7));
+        }
+        assert_eq!(leases.join(3600, now), None, "has its thousand keys");
+        leases.offer(offered(9, 3600));
+        assert_eq!(leases.join(3600, now), Some(9));
+        for ttl_seconds in 0..100 {
+            leases.offer(offered(1, 1000 + ttl_seconds));
+        }
+        assert_eq!(leases.shared.lock().len(), SHARED_LEASES_MAX);
+    }
 }

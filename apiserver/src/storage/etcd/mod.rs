@@ -4,13 +4,19 @@
 //! Writes are transactions that compare the key's mod revision. One watch over the whole prefix feeds all
 //! caches (`feed`), so an idle server holds one stream, and every write anywhere proves how far all prefixes
 //! are complete. Nothing rests on etcd's progress notifications, which are unreliable before 3.4.31 and
-//! 3.5.13. Every call has a deadline; a dead etcd is an error and never a hang. `compact` forgets history
-//! together with other servers of the same etcd, and `leases` makes keys expire.
+//! 3.5.13. Every call has a deadline; a dead etcd is an error and never a hang. `members` says who is asked
+//! and when again, `proposal` makes writes outlive a leader, `paging` says how much is read at once. `compact` forgets history together with other servers of the
+//! same etcd, and `leases` makes keys expire.
 
 mod compact;
 mod convert;
 mod feed;
 mod leases;
+mod members;
+mod paging;
+mod proposal;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -24,27 +30,29 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use common::shutdown::Tasks;
-use etcd_client::{
-    Certificate, Client, Compare, CompareOp, ConnectOptions, DeleteOptions, GetOptions, Identity, KvClient,
-    PutOptions, TlsOptions, Txn, TxnOp, TxnOpResponse, WatchClient,
-};
+use etcd_client::{Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse};
 use futures::StreamExt;
 
 use self::leases::Leases;
+use self::members::{CallError, Member, Members, Patience};
+use self::paging::PageSize;
 use super::hub;
 use super::{EventStream, KeyValue, Listing, Observed, Revision, Store, StoreError, StoreEvent};
 
-/// Longest wait for one answer.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
-/// Longest wait for a page of a listing.
-const LIST_DEADLINE: Duration = Duration::from_secs(30);
-/// Longest wait of a health check (`--etcd-healthcheck-timeout`).
-const HEALTH_DEADLINE: Duration = Duration::from_secs(2);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest message taken from etcd.
-const MESSAGE_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Reads of little: another member is asked when one is silent.
+const READ: Patience =
+    Patience { attempt: Duration::from_millis(1500), total: Duration::from_secs(10), repeatable: true };
+/// Writes: what was sent is waited for, and never sent twice.
+const WRITE: Patience =
+    Patience { attempt: Duration::from_secs(10), total: Duration::from_secs(10), repeatable: false };
+/// A page of a listing.
+const LIST: Patience =
+    Patience { attempt: Duration::from_secs(20), total: Duration::from_secs(40), repeatable: true };
+/// A health check (`--etcd-healthcheck-timeout`).
+const HEALTH: Patience =
+    Patience { attempt: Duration::from_millis(900), total: Duration::from_secs(2), repeatable: true };
+/// Times a listing of now begins again because its revision was compacted while it was read.
+const LIST_RESTARTS_MAX: usize = 3;
 
 /// Where etcd is and how to reach it (`--etcd-servers`, `--etcd-cafile`, `--etcd-certfile`, `--etcd-keyfile`,
 /// `--etcd-prefix`, `--etcd-compaction-interval`).
@@ -70,14 +78,13 @@ pub enum ConnectError {
     HalfIdentity,
     #[error("no etcd server was named")]
     NoServers,
-    #[error("cannot use the etcd servers {servers}: {source}")]
-    Client { servers: String, source: Box<etcd_client::Error> },
+    #[error("cannot use the etcd server {server}: {source}")]
+    Client { server: String, source: Box<etcd_client::Error> },
 }
 
 /// See the module.
 pub struct EtcdStore {
-    kv: KvClient,
-    watch: WatchClient,
+    members: Members,
     leases: Leases,
     feed: feed::Feed,
     compacted: AtomicU64,
@@ -90,12 +97,9 @@ impl EtcdStore {
     /// # Errors
     /// When the configuration cannot be right.
     pub async fn connect(config: EtcdConfig, tasks: &Tasks) -> Result<Arc<Self>, ConnectError> {
-        let client = client(&config)?;
-        let client = client.await?;
         let store = Arc::new(Self {
-            kv: client.kv_client().max_decoding_message_size(MESSAGE_BYTES_MAX),
-            watch: client.watch_client().max_decoding_message_size(MESSAGE_BYTES_MAX),
-            leases: Leases::new(client.lease_client()),
+            members: Members::new(&config).await?,
+            leases: Leases::default(),
             feed: feed::Feed::new(),
             compacted: AtomicU64::new(0),
             prefix: config.prefix.clone(),
@@ -125,8 +129,7 @@ impl EtcdStore {
             .when([Compare::mod_revision(key, CompareOp::Equal, expected)])
             .and_then([op])
             .or_else([TxnOp::get(key, None)]);
-        let mut kv = self.kv.clone();
-        let mut response = self.call(REQUEST_DEADLINE, kv.txn(txn)).await?;
+        let mut response = proposal::propose(self, txn).await?;
         if response.succeeded() {
             return Ok(Ok(convert::revision(response.take_header().as_ref())));
         }
@@ -137,33 +140,126 @@ impl EtcdStore {
         Ok(Err(current.transpose()?))
     }
 
+    async fn txn(&self, patience: Patience, txn: Txn) -> Result<etcd_client::TxnResponse, StoreError> {
+        let ask = |mut member: Member| {
+            let txn = txn.clone();
+            async move { member.kv.txn(txn).await }
+        };
+        let response = self.call(patience, ask).await?;
+        self.members.learned_term(response.header());
+        Ok(response)
+    }
+
     async fn put_options(&self, ttl_seconds: Option<u64>) -> Result<Option<PutOptions>, StoreError> {
         let Some(ttl) = ttl_seconds else { return Ok(None) };
-        let lease = self.call(REQUEST_DEADLINE, self.leases.lease(ttl)).await?;
+        let lease = self.leases.lease(self, ttl).await?;
         Ok(Some(PutOptions::new().with_lease(lease)))
     }
 
-    async fn call<T>(
-        &self,
-        deadline: Duration,
-        call: impl Future<Output = Result<T, etcd_client::Error>>,
-    ) -> Result<T, StoreError> {
-        match tokio::time::timeout(deadline, call).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(convert::store_error(&error, self.compacted())),
-            Err(_) => {
-                let seconds = deadline.as_secs();
-                Err(StoreError::Unavailable(format!("no answer from etcd within {seconds} s")))
+    async fn call<T, F>(&self, patience: Patience, ask: impl Fn(Member) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        self.members.call(patience, ask).await.map_err(|error| self.store_error(&error))
+    }
+
+    fn store_error(&self, error: &CallError) -> StoreError {
+        match error {
+            CallError::Etcd(error) => convert::store_error(error, self.compacted()),
+            CallError::Silent { endpoint, after } => {
+                let seconds = after.as_secs_f32();
+                StoreError::Unavailable(format!("no answer from etcd at {endpoint} within {seconds:.1} s"))
             }
         }
     }
 
     /// A linearizable read that returns nothing but the revision.
-    async fn newest(&self, deadline: Duration) -> Result<Revision, StoreError> {
-        let mut kv = self.kv.clone();
-        let options = GetOptions::new().with_keys_only();
-        let response = self.call(deadline, kv.get(compact::KEY, Some(options))).await?;
+    async fn newest(&self, patience: Patience) -> Result<Revision, StoreError> {
+        let ask = |mut member: Member| async move {
+            let options = GetOptions::new().with_keys_only();
+            member.kv.get(compact::KEY, Some(options)).await
+        };
+        let response = self.call(patience, ask).await?;
+        self.members.learned_term(response.header());
         Ok(convert::revision(response.header()))
+    }
+
+    /// One page of a listing, no larger than a message.
+    async fn page(
+        &self,
+        begin: &str,
+        end: &[u8],
+        size: &mut PageSize,
+        left: usize,
+        at: Option<Revision>,
+    ) -> Result<etcd_client::GetResponse, StoreError> {
+        loop {
+            let keys = size.keys(left);
+            let mut options =
+                GetOptions::new().with_range(end).with_limit(i64::try_from(keys).unwrap_or(i64::MAX));
+            if let Some(at) = at {
+                options = options.with_revision(i64::try_from(at.0).unwrap_or(i64::MAX));
+            }
+            let ask = |mut member: Member| {
+                let options = options.clone();
+                async move { member.kv.get(begin, Some(options)).await }
+            };
+            match self.members.call(LIST, ask).await {
+                Ok(response) => return Ok(response),
+                Err(CallError::Etcd(error)) if convert::message_too_long(&error) && size.shrink() => {}
+                Err(error) => {
+                    return Err(match (self.store_error(&error), at) {
+                        (StoreError::Compacted { oldest, .. }, Some(requested)) => {
+                            StoreError::Compacted { requested, oldest }
+                        }
+                        (StoreError::Future { newest, .. }, Some(requested)) => {
+                            StoreError::Future { requested, newest }
+                        }
+                        (other, _) => other,
+                    });
+                }
+            }
+        }
+    }
+
+    /// A whole listing in pages of one revision.
+    async fn pages(
+        &self,
+        prefix: &str,
+        from: Option<&str>,
+        limit: usize,
+        at: Option<Revision>,
+    ) -> Result<Listing, StoreError> {
+        let end = convert::prefix_end(prefix);
+        let mut begin = from.filter(|f| *f > prefix).unwrap_or(prefix).to_owned();
+        let mut size = PageSize::new();
+        let mut list = Listing { revision: at.unwrap_or_default(), ..Listing::default() };
+        let mut at = at;
+        loop {
+            let left = limit.saturating_sub(list.items.len());
+            let response = self.page(&begin, &end, &mut size, left, at).await?;
+            if at.is_none() {
+                list.revision = convert::revision(response.header());
+                at = Some(list.revision);
+            }
+            let mut bytes = 0;
+            list.items.reserve(response.kvs().len());
+            for kv in response.kvs() {
+                bytes += kv.key().len() + kv.value().len();
+                list.items.push(convert::key_value(kv)?);
+            }
+            size.learn(response.kvs().len(), bytes);
+            let full = limit > 0 && list.items.len() >= limit;
+            match list.items.last().filter(|_| response.more() && !full) {
+                Some(last) => begin = format!("{}\0", last.key),
+                None => {
+                    let total = u64::try_from(response.count()).unwrap_or(0);
+                    list.more = response.more();
+                    list.remaining = Some(total.saturating_sub(response.kvs().len() as u64));
+                    return Ok(list);
+                }
+            }
+        }
     }
 
     fn learned_compaction(&self, revision: Revision) {
@@ -171,45 +267,10 @@ impl EtcdStore {
     }
 }
 
-/// Reads the files now; connects when polled.
-fn client(
-    config: &EtcdConfig,
-) -> Result<impl Future<Output = Result<Client, ConnectError>> + use<>, ConnectError> {
-    if config.servers.is_empty() {
-        return Err(ConnectError::NoServers);
-    }
-    let read = |path: &PathBuf| {
-        std::fs::read(path).map_err(|source| ConnectError::File { path: path.clone(), source })
-    };
-    let mut options = ConnectOptions::new()
-        .with_connect_timeout(CONNECT_TIMEOUT)
-        .with_keep_alive(KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT)
-        .with_keep_alive_while_idle(true);
-    if config.servers.iter().any(|server| server.starts_with("https://")) {
-        let mut tls = TlsOptions::new();
-        if let Some(path) = &config.ca_file {
-            tls = tls.ca_certificate(Certificate::from_pem(read(path)?));
-        }
-        tls = match (&config.cert_file, &config.key_file) {
-            (Some(cert), Some(key)) => tls.identity(Identity::from_pem(read(cert)?, read(key)?)),
-            (None, None) => tls,
-            _ => return Err(ConnectError::HalfIdentity),
-        };
-        options = options.with_tls(tls);
-    }
-    let servers = config.servers.clone();
-    Ok(async move {
-        Client::connect(&servers, Some(options))
-            .await
-            .map_err(|source| ConnectError::Client { servers: servers.join(","), source: Box::new(source) })
-    })
-}
-
 #[async_trait]
 impl Store for EtcdStore {
     async fn get(&self, key: &str) -> Result<(Option<KeyValue>, Revision), StoreError> {
-        let mut kv = self.kv.clone();
-        let response = self.call(REQUEST_DEADLINE, kv.get(key, None)).await?;
+        let response = self.call(READ, |mut member| async move { member.kv.get(key, None).await }).await?;
         let found = response.kvs().first().map(convert::key_value).transpose()?;
         Ok((found, convert::revision(response.header())))
     }
@@ -221,32 +282,15 @@ impl Store for EtcdStore {
         limit: usize,
         at: Option<Revision>,
     ) -> Result<Listing, StoreError> {
-        let begin = from.filter(|f| *f > prefix).unwrap_or(prefix);
-        let mut options = GetOptions::new()
-            .with_range(convert::prefix_end(prefix))
-            .with_limit(i64::try_from(limit).unwrap_or(i64::MAX));
-        if let Some(at) = at {
-            options = options.with_revision(i64::try_from(at.0).unwrap_or(i64::MAX));
+        let mut restarts = 0;
+        loop {
+            match self.pages(prefix, from, limit, at).await {
+                Err(StoreError::Compacted { .. }) if at.is_none() && restarts < LIST_RESTARTS_MAX => {
+                    restarts += 1;
+                }
+                listed => return listed,
+            }
         }
-        let mut kv = self.kv.clone();
-        let listed = self.call(LIST_DEADLINE, kv.get(begin, Some(options))).await;
-        let response = match (listed, at) {
-            (Err(StoreError::Compacted { oldest, .. }), Some(requested)) => {
-                return Err(StoreError::Compacted { requested, oldest });
-            }
-            (Err(StoreError::Future { newest, .. }), Some(requested)) => {
-                return Err(StoreError::Future { requested, newest });
-            }
-            (listed, _) => listed?,
-        };
-        let items = response.kvs().iter().map(convert::key_value).collect::<Result<Vec<_>, _>>()?;
-        let total = u64::try_from(response.count()).unwrap_or(0);
-        Ok(Listing {
-            revision: at.unwrap_or_else(|| convert::revision(response.header())),
-            more: response.more(),
-            remaining: Some(total.saturating_sub(items.len() as u64)),
-            items,
-        })
     }
 
     async fn create(
@@ -255,9 +299,10 @@ impl Store for EtcdStore {
         value: Bytes,
         ttl_seconds: Option<u64>,
     ) -> Result<Revision, StoreError> {
+        let bytes = value.len();
         let options = self.put_options(ttl_seconds).await?;
         let put = TxnOp::put(key, value, options);
-        match self.write_if(key, Revision(0), put).await? {
+        match self.write_if(key, Revision(0), put).await.map_err(sized(bytes))? {
             Ok(revision) => Ok(revision),
             Err(_) => Err(StoreError::Exists(key.to_owned())),
         }
@@ -270,9 +315,10 @@ impl Store for EtcdStore {
         value: Bytes,
         ttl_seconds: Option<u64>,
     ) -> Result<Revision, StoreError> {
+        let bytes = value.len();
         let options = self.put_options(ttl_seconds).await?;
         let put = TxnOp::put(key, value, options);
-        let written = self.write_if(key, expected, put).await?;
+        let written = self.write_if(key, expected, put).await.map_err(sized(bytes))?;
         written.map_err(|current| StoreError::Conflict { key: key.to_owned(), current })
     }
 
@@ -308,7 +354,7 @@ impl Store for EtcdStore {
     }
 
     async fn current_revision(&self) -> Result<Revision, StoreError> {
-        self.newest(REQUEST_DEADLINE).await
+        self.newest(READ).await
     }
 
     async fn observe(&self, prefix: &str, at_least: Revision) -> Option<Observed> {
@@ -320,15 +366,30 @@ impl Store for EtcdStore {
     }
 
     async fn compact(&self, before: Revision) -> Result<(), StoreError> {
-        let mut kv = self.kv.clone();
         let revision = i64::try_from(before.0).unwrap_or(i64::MAX);
-        self.call(REQUEST_DEADLINE, kv.compact(revision, None)).await?;
-        self.learned_compaction(before);
+        let ask = |mut member: Member| async move { member.kv.compact(revision, None).await };
+        let compacted = self.call(WRITE, ask).await;
+        match compacted {
+            Ok(_) => self.learned_compaction(before),
+            Err(StoreError::Compacted { oldest, .. }) => {
+                return Err(StoreError::Compacted { requested: before, oldest });
+            }
+            Err(StoreError::Future { newest, .. }) => {
+                return Err(StoreError::Future { requested: before, newest });
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
+    async fn size_bytes(&self) -> Option<u64> {
+        let ask = |mut member: Member| async move { member.maintenance.status().await };
+        let status = self.call(HEALTH, ask).await.ok()?;
+        u64::try_from(status.db_size()).ok()
+    }
+
     async fn healthy(&self) -> Result<(), StoreError> {
-        self.newest(HEALTH_DEADLINE).await.map(|_| ())
+        self.newest(HEALTH).await.map(|_| ())
     }
 }
 
@@ -363,7 +424,18 @@ impl EtcdStore {
             .with_range(end)
             .with_start_revision(i64::try_from(after.0 + 1).unwrap_or(i64::MAX))
             .with_prev_key();
-        let mut watch = self.watch.clone();
-        self.call(REQUEST_DEADLINE, watch.watch(begin, Some(options))).await
+        let ask = |mut member: Member| {
+            let options = options.clone();
+            async move { member.watch.watch(begin, Some(options)).await }
+        };
+        self.call(READ, ask).await
+    }
+}
+
+/// Completes a refusal by size with what etcd does not say.
+fn sized(bytes: usize) -> impl FnOnce(StoreError) -> StoreError {
+    move |error| match error {
+        StoreError::TooLarge { .. } => StoreError::TooLarge { bytes },
+        other => other,
     }
 }

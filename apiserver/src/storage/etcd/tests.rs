@@ -1,161 +1,132 @@
-//! The contract on a real etcd on loopback, with and without TLS.
-//!
-//! Where no etcd binary is installed the tests say so in their output; with PINTLE_TEST_ETCD=1, which the
-//! project's test script sets, that is a failure.
+//! The contract on real etcds, and what only an etcd of several members can show.
 
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use common::shutdown::CancellationToken;
 
+use super::testing::{Etcd, wait_until};
 use super::*;
+use crate::storage::contract::{self, Scale};
 
-/// An etcd of the test's own, ended and removed with it.
-struct Etcd {
-    child: Child,
-    folder: PathBuf,
-    client: String,
-    peer: String,
-    tls: bool,
-}
-
-impl Etcd {
-    /// `None` when there is no etcd to start.
-    fn start(name: &str, tls: bool) -> Option<Self> {
-        if Command::new("etcd").arg("--version").output().is_err() {
-            let required = std::env::var("PINTLE_TEST_ETCD").is_ok_and(|v| v == "1");
-            assert!(!required, "PINTLE_TEST_ETCD=1 and no etcd binary is installed");
-            eprintln!("not run: no etcd binary is installed");
-            return None;
-        }
-        let folder = std::env::temp_dir().join(format!("pintle-etcd-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder).expect("folder");
-        let port = || {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            listener.local_addr().expect("bound").port()
-        };
-        let scheme = if tls { "https" } else { "http" };
-        let client = format!("{scheme}://127.0.0.1:{}", port());
-        let peer = format!("http://127.0.0.1:{}", port());
-        if tls {
-            write_certificates(&folder);
-        }
-        let child = Self::spawn(&folder, &client, &peer, tls);
-        Some(Self { child, folder, client, peer, tls })
-    }
-
-    fn spawn(folder: &Path, client: &str, peer: &str, tls: bool) -> Child {
-        let mut command = Command::new("etcd");
-        command
-            .args(["--data-dir", &folder.join("data").display().to_string()])
-            .args(["--listen-client-urls", client, "--advertise-client-urls", client])
-            .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
-            .args(["--initial-cluster", &format!("default={peer}")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        if tls {
-            for (flag, file) in
-                [("--trusted-ca-file", "ca.crt"), ("--cert-file", "tls.crt"), ("--key-file", "tls.key")]
-            {
-                command.arg(flag).arg(folder.join(file));
-            }
-            command.arg("--client-cert-auth");
-        }
-        command.spawn().expect("etcd starts")
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().expect("etcd is ours");
-        self.child.wait().expect("etcd is ours");
-    }
-
-    fn restart(&mut self) {
-        self.child = Self::spawn(&self.folder, &self.client, &self.peer, self.tls);
-    }
-
-    async fn connect(&self, tasks: &Tasks) -> Arc<EtcdStore> {
-        let file = |name: &str| self.tls.then(|| self.folder.join(name));
-        let config = EtcdConfig {
-            servers: vec![self.client.clone()],
-            ca_file: file("ca.crt"),
-            cert_file: file("tls.crt"),
-            key_file: file("tls.key"),
-            prefix: "/c/".into(),
-            compaction_interval: Duration::ZERO,
-        };
-        let store = EtcdStore::connect(config, tasks).await.expect("a good configuration");
-        wait_until("etcd is up", async || store.healthy().await.is_ok() && store.feed.hub.through().0 > 0)
-            .await;
-        store
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// A certificate authority, and one certificate for both ends.
-fn write_certificates(folder: &Path) {
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-    let key = KeyPair::generate().expect("key");
-    let mut ca = CertificateParams::new(Vec::new()).expect("parameters");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let certificate = ca.self_signed(&key).expect("certificate");
-    std::fs::write(folder.join("ca.crt"), certificate.pem()).expect("write");
-    let issuer = Issuer::new(ca, key);
-    let key = KeyPair::generate().expect("key");
-    let leaf = CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()]).expect("parameters");
-    let certificate = leaf.signed_by(&key, &issuer).expect("certificate");
-    std::fs::write(folder.join("tls.crt"), certificate.pem()).expect("write");
-    std::fs::write(folder.join("tls.key"), key.serialize_pem()).expect("write");
-}
-
-async fn wait_until(what: &str, mut done: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !done().await {
-        assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_keeps_the_contract() {
-    let Some(etcd) = Etcd::start("contract", false) else { return };
+    let Some(etcd) = Etcd::single("contract") else { return };
     let tasks = Tasks::new(CancellationToken::new());
-    let store = etcd.connect(&tasks).await;
-    super::super::contract::check(store).await;
+    contract::check(etcd.connect(&tasks).await, Scale { keys: 20_000, seeds: 2 }).await;
+    tasks.stop_token().cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_members_with_client_certificates_keep_the_contract() {
+    let Some(etcd) = Etcd::start("members", 3, true) else { return };
+    let tasks = Tasks::new(CancellationToken::new());
+    contract::check(etcd.connect(&tasks).await, Scale { keys: 4_000, seeds: 2 }).await;
     tasks.stop_token().cancel();
 }
 
 #[tokio::test]
-async fn client_certificates_are_shown() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let Some(etcd) = Etcd::start("tls", true) else { return };
+async fn a_client_without_certificate_is_told_so() {
+    let Some(etcd) = Etcd::start("stranger", 1, true) else { return };
+    let tasks = Tasks::new(CancellationToken::new());
+    let _known = etcd.connect(&tasks).await;
+    let config = EtcdConfig { cert_file: None, key_file: None, ..etcd.config("/c/") };
+    let stranger = EtcdStore::connect(config, &tasks).await.expect("a possible configuration");
+    let refused = stranger.get("/c/a").await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    let half = EtcdConfig { key_file: None, ..etcd.config("/c/") };
+    assert!(matches!(EtcdStore::connect(half, &tasks).await, Err(ConnectError::HalfIdentity)));
+    tasks.stop_token().cancel();
+}
+
+/// The leader is killed again and again under writers; what was acknowledged is there, once and in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_go_on_when_the_leader_dies_and_none_is_lost() {
+    let Some(mut etcd) = Etcd::start("leader", 3, true) else { return };
     let tasks = Tasks::new(CancellationToken::new());
     let store = etcd.connect(&tasks).await;
-    let written = store.create("/c/tls", "x".into(), None).await.expect("create");
-    assert_eq!(store.get("/c/tls").await.expect("get").0.expect("present").mod_revision, written);
+    let begin = store.current_revision().await.expect("revision");
+    let mut watch = store.watch("/c/leader/", begin).await.expect("watch");
+    let mut acknowledged = Vec::new();
+    for round in 0..2 {
+        let leader = etcd.leader(&store).await;
+        etcd.kill(leader);
+        let killed = Instant::now();
+        for i in 0..20 {
+            let key = format!("/c/leader/{round}-{i}");
+            let written = loop {
+                match store.create(&key, key.clone().into(), None).await {
+                    Ok(revision) => break revision,
+                    // Done, and the answer was lost with the leader.
+                    Err(StoreError::Exists(_)) => {
+                        break store.get(&key).await.expect("get").0.expect("present").mod_revision;
+                    }
+                    Err(StoreError::Unavailable(_)) => {
+                        assert!(killed.elapsed() < Duration::from_secs(30), "writes go on");
+                    }
+                    Err(other) => panic!("{other:?}"),
+                }
+            };
+            if i == 0 {
+                eprintln!("a write succeeded {:?} after the leader was killed", killed.elapsed());
+            }
+            acknowledged.push((key, written));
+        }
+        etcd.restart(leader);
+    }
+    let mut told = Vec::new();
+    while told.len() < acknowledged.len() {
+        match tokio::time::timeout(Duration::from_secs(30), watch.next()).await.expect("in time") {
+            Some(Ok(StoreEvent::Put { kv, .. })) => told.push((kv.key, kv.mod_revision)),
+            Some(Ok(StoreEvent::Progress(_))) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(told, acknowledged, "one watch, gapless over all of it");
+    tasks.stop_token().cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_majority_calls_fail_in_bounded_time_and_recover_by_themselves() {
+    let Some(mut etcd) = Etcd::start("majority", 3, false) else { return };
+    let tasks = Tasks::new(CancellationToken::new());
+    let store = etcd.connect(&tasks).await;
+    let first = store.create("/c/a", "1".into(), None).await.expect("create");
+    let mut watch = store.watch("/c/", first).await.expect("watch");
+    etcd.kill(0);
+    etcd.kill(1);
+    let begun = Instant::now();
+    let (read, write, health) =
+        tokio::join!(store.get("/c/a"), store.update("/c/a", first, "2".into(), None), store.healthy());
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
+    assert!(matches!(write, Err(StoreError::Unavailable(_))), "{write:?}");
+    let Err(StoreError::Unavailable(why)) = health else { panic!("{health:?}") };
+    assert!(!why.is_empty());
+    etcd.restart(0);
+    wait_until("a majority is back", async || store.healthy().await.is_ok()).await;
+    let now = store.get("/c/a").await.expect("get").0.expect("present");
+    let last = store.update("/c/a", now.mod_revision, "3".into(), None).await.expect("update");
+    loop {
+        match tokio::time::timeout(Duration::from_secs(30), watch.next()).await.expect("in time") {
+            Some(Ok(StoreEvent::Put { kv, .. })) if kv.mod_revision == last => break,
+            Some(Ok(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
     tasks.stop_token().cancel();
 }
 
 #[tokio::test]
 async fn watch_outlives_a_restart_of_etcd_and_a_dead_one_is_an_error() {
-    let Some(mut etcd) = Etcd::start("restart", false) else { return };
+    let Some(mut etcd) = Etcd::single("restart") else { return };
     let tasks = Tasks::new(CancellationToken::new());
     let store = etcd.connect(&tasks).await;
     let first = store.create("/c/a", "1".into(), None).await.expect("create");
     let mut stream = store.watch("/c/", first).await.expect("watch");
-    etcd.kill();
+    etcd.kill(0);
     let dead = store.healthy().await;
     assert!(matches!(dead, Err(StoreError::Unavailable(_))), "{dead:?}");
-    etcd.restart();
+    etcd.restart(0);
     wait_until("etcd is back", async || store.healthy().await.is_ok()).await;
     let second = store.create("/c/b", "2".into(), None).await.expect("create");
     let event = tokio::time::timeout(Duration::from_secs(30), stream.next()).await.expect("in time");
@@ -165,7 +136,7 @@ async fn watch_outlives_a_restart_of_etcd_and_a_dead_one_is_an_error() {
 
 #[tokio::test]
 async fn servers_of_one_etcd_share_the_compaction_clock() {
-    let Some(etcd) = Etcd::start("clock", false) else { return };
+    let Some(etcd) = Etcd::single("clock") else { return };
     let tasks = Tasks::new(CancellationToken::new());
     let (one, two) = (etcd.connect(&tasks).await, etcd.connect(&tasks).await);
     let (mut first, mut second) = (compact::Clock::default(), compact::Clock::default());
@@ -189,7 +160,7 @@ async fn servers_of_one_etcd_share_the_compaction_clock() {
 
 #[tokio::test]
 async fn a_watch_from_far_back_joins_the_one_stream_without_a_gap() {
-    let Some(etcd) = Etcd::start("far", false) else { return };
+    let Some(etcd) = Etcd::single("far") else { return };
     let tasks = Tasks::new(CancellationToken::new());
     let store = etcd.connect(&tasks).await;
     let begin = store.current_revision().await.expect("revision");

@@ -329,11 +329,13 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::contract;
     use common::shutdown::CancellationToken;
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn memory_keeps_the_contract() {
         let tasks = Tasks::new(CancellationToken::new());
-        super::super::contract::check(MemoryStore::start(&tasks)).await;
+        let scale = contract::Scale { keys: 30_000, seeds: 3 };
+        contract::check(MemoryStore::start(&tasks), scale).await;
     }
 }
