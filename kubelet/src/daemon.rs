@@ -100,17 +100,23 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<bool, St
     if config.fail_swap_on && machine.swap_bytes > 0 {
         return Err(StartError::Swap);
     }
+    let capacity = machine.capacity(config.max_pods);
+    let reserved = [&config.system_reserved, &config.kube_reserved];
+    let period_us = i64::try_from(config.cpu_cfs_quota_period.0.as_micros()).unwrap_or(100_000);
     let cgroups = Arc::new(CgroupManager::new(CgroupOptions {
         driver: if config.cgroup_driver == "systemd" { Driver::Systemd } else { Driver::Cgroupfs },
         root: config.cgroup_root.clone(),
         per_qos: config.cgroups_per_qos,
         pids_limit: config.pod_pids_limit,
         cpu_quota: config.cpu_cfs_quota,
+        cpu_period_us: period_us,
+        allocatable: machine::allocatable(&capacity, &reserved, &BTreeMap::new()),
+        pids_max: machine::pids_max(),
     }));
     if config.fail_cgroup_v1 && !cgroups.is_v2() {
         return Err(StartError::CgroupV1);
     }
-    cgroups.start()?;
+    cgroups.start().await?;
 
     let ips: Vec<IpAddr> = if settings.node_ips.is_empty() {
         vec![machine::default_ip().ok_or(StartError::NoAddress)?]
@@ -142,12 +148,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<bool, St
         Some(client) => Recorder::new(client.clone(), "kubelet", &settings.node_name, &tasks),
         None => Recorder::silent(),
     };
-    let capacity = machine.capacity(config.max_pods);
-    let allocatable = machine::allocatable(
-        &capacity,
-        &[&config.system_reserved, &config.kube_reserved],
-        &config.eviction_hard,
-    );
+    let allocatable = machine::allocatable(&capacity, &reserved, &config.eviction_hard);
     let pods = Arc::new(PodManager::default());
     let status = Arc::new(StatusManager::new(client.clone(), pods.clone()));
     let pleg = Arc::new(Pleg::new(cri.clone()));
@@ -173,10 +174,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<bool, St
             resolv_conf: config.resolv_conf.clone(),
         },
         memory_capacity: machine.memory_bytes,
-        cpu: CpuPolicy {
-            quota_enabled: config.cpu_cfs_quota,
-            period_us: i64::try_from(config.cpu_cfs_quota_period.0.as_micros()).unwrap_or(100_000),
-        },
+        cpu: CpuPolicy { quota_enabled: config.cpu_cfs_quota, period_us },
         seccomp_default: config.seccomp_default,
         parallel_pulls: match (config.serialize_image_pulls, config.max_parallel_image_pulls) {
             (Some(true), _) | (None, None | Some(0 | 1)) => 1,

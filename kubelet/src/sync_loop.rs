@@ -167,7 +167,8 @@ impl SyncLoop {
         }
         let mut keep = known;
         keep.extend(self.pleg.uids());
-        self.runtime.cgroups.remove_orphans(&keep);
+        let (runtime, known) = (self.runtime.clone(), keep.clone());
+        tokio::spawn(async move { runtime.cgroups.remove_orphans(&known).await });
         self.status.retain(&keep);
         let orphans: Vec<String> =
             self.runtime.volumes.pods_on_disk().into_iter().filter(|uid| !keep.contains(uid)).collect();

@@ -1,34 +1,40 @@
-//! Cgroups of pods: `kubepods[/burstable|/besteffort]/pod<uid>`, on cgroup v1 or v2, named for either driver.
+//! Cgroups of pods: `kubepods[/burstable|/besteffort]/pod<uid>`, on cgroup v1 or v2, by either driver.
 //!
-//! Answers to upstream's `pkg/kubelet/cm`. Containers' own cgroups are the runtime's. With the systemd driver the
-//! slices come into being when the runtime puts a container into them; here they are only named, given limits
-//! once they exist, and cleaned up.
+//! Answers to upstream's `pkg/kubelet/cm` without its resource managers. Containers' own cgroups are the runtime's.
+//! With the cgroupfs driver the folders are made and written here. With the systemd driver every one of them is a
+//! slice that systemd is asked for, with the limits as its properties; the files are then written too, because
+//! systemd does not have a property for all of them. Nothing here ends a process: a cgroup in use stays until the
+//! next round.
 
+mod fs;
+mod limits;
 mod names;
+mod systemd;
 
-use std::collections::HashSet;
-use std::fs;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
 
-use crate::kuberuntime::resources::{SHARES_MIN, amount, cpu_quota, cpu_shares};
+use crate::kuberuntime::resources::{SHARES_MIN, cpu_shares};
 use crate::pod;
+use fs::Mounts;
+use limits::Limits;
 pub use names::{Driver, cgroup_path};
+use systemd::Systemd;
+pub use systemd::SystemdError;
 
 const MOUNT: &str = "/sys/fs/cgroup";
-/// v1 hierarchies in which pods get cgroups, where they are mounted.
-const V1_CONTROLLERS: &[&str] =
-    &["cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer", "blkio", "systemd"];
-const PERIOD_US: i64 = 100_000;
 
 /// A cgroup that could not be made or changed.
 #[derive(Debug, thiserror::Error)]
-#[error("cgroup {path}: {source}")]
-pub struct CgroupError {
-    pub path: PathBuf,
-    pub source: io::Error,
+pub enum CgroupError {
+    #[error("cgroup {path}: {source}")]
+    Folder { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Systemd(#[from] SystemdError),
 }
 
 /// How cgroups are laid out.
@@ -37,24 +43,23 @@ pub struct CgroupOptions {
     pub driver: Driver,
     pub root: String,
     pub per_qos: bool,
-    /// 0 or less is no limit.
+    /// Of one pod; 0 or less is no limit.
     pub pids_limit: i64,
     pub cpu_quota: bool,
+    pub cpu_period_us: i64,
+    /// Capacity without what is reserved: what all pods together may use.
+    pub allocatable: BTreeMap<String, String>,
+    /// How many processes the machine can have.
+    pub pids_max: Option<i64>,
 }
 
 /// Makes and removes pods' cgroups.
 pub struct CgroupManager {
     options: CgroupOptions,
-    mount: PathBuf,
-    v2: bool,
-}
-
-/// Limits of a pod's cgroup.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct PodLimits {
-    shares: i64,
-    quota: i64,
-    memory: i64,
+    mounts: Mounts,
+    systemd: Systemd,
+    /// CPU that burstable pods ask for, by UID; their class has the sum.
+    burstable: Mutex<HashMap<String, i64>>,
 }
 
 impl CgroupManager {
@@ -64,13 +69,12 @@ impl CgroupManager {
     }
 
     fn at(options: CgroupOptions, mount: PathBuf) -> Self {
-        let v2 = mount.join("cgroup.controllers").exists();
-        Self { options, mount, v2 }
+        Self { options, mounts: Mounts::at(mount), systemd: Systemd::default(), burstable: Mutex::default() }
     }
 
     /// True on the unified hierarchy.
     pub fn is_v2(&self) -> bool {
-        self.v2
+        self.mounts.v2
     }
 
     /// What the runtime gets as `cgroup_parent`.
@@ -86,221 +90,119 @@ impl CgroupManager {
     /// Makes the node's and the QoS classes' cgroups.
     ///
     /// # Errors
-    /// When the first of them cannot be made.
-    pub fn start(&self) -> Result<(), CgroupError> {
-        if !self.options.per_qos || self.options.driver == Driver::Systemd {
+    /// When one of them cannot be made.
+    pub async fn start(&self) -> Result<(), CgroupError> {
+        if !self.options.per_qos {
             return Ok(());
         }
-        for components in [vec!["kubepods"], vec!["kubepods", "burstable"], vec!["kubepods", "besteffort"]] {
-            let components: Vec<String> = components.into_iter().map(str::to_owned).collect();
-            self.make(&components)?;
-            if components.last().is_some_and(|c| c == "besteffort") {
-                self.write_shares(&components, SHARES_MIN);
-            }
-        }
-        Ok(())
+        let cpus = if self.mounts.v2 { self.mounts.cpus() } else { None };
+        let node = limits::of_node(&self.options.allocatable, self.options.pids_max, cpus);
+        self.apply(&names::class_components("Guaranteed"), node).await?;
+        let least = Limits { shares: Some(SHARES_MIN), ..Limits::default() };
+        self.apply(&names::class_components("BestEffort"), least).await?;
+        self.share_burstable().await
     }
 
     /// Makes a pod's cgroup and sets its limits; idempotent.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn ensure_pod(&self, pod: &Pod) -> Result<(), CgroupError> {
+    pub async fn ensure_pod(&self, pod: &Pod) -> Result<(), CgroupError> {
         if !self.options.per_qos {
             return Ok(());
         }
-        let components = names::pod_components(pod::qos_class(pod), pod::uid(pod));
-        if self.options.driver == Driver::Cgroupfs {
-            self.make(&components)?;
+        let (class, uid) = (pod::qos_class(pod), pod::uid(pod));
+        if class == "Burstable" {
+            self.burstable.lock().insert(uid.to_owned(), limits::cpu_request(pod));
+            self.share_burstable().await?;
         }
-        let limits = pod_limits(pod);
-        self.write_shares(&components, limits.shares);
-        let (quota, memory) = (limits.quota, limits.memory);
-        if self.v2 {
-            if quota > 0 && self.options.cpu_quota {
-                self.write("", &components, "cpu.max", &format!("{quota} {PERIOD_US}"));
-            }
-            if memory > 0 {
-                self.write("", &components, "memory.max", &memory.to_string());
-            }
-            if self.options.pids_limit > 0 {
-                self.write("", &components, "pids.max", &self.options.pids_limit.to_string());
-            }
-        } else {
-            if quota > 0 && self.options.cpu_quota {
-                self.write("cpu", &components, "cpu.cfs_period_us", &PERIOD_US.to_string());
-                self.write("cpu", &components, "cpu.cfs_quota_us", &quota.to_string());
-            }
-            if memory > 0 {
-                self.write("memory", &components, "memory.limit_in_bytes", &memory.to_string());
-            }
-            if self.options.pids_limit > 0 {
-                self.write("pids", &components, "pids.max", &self.options.pids_limit.to_string());
-            }
-        }
-        Ok(())
+        let pids = Some(self.options.pids_limit).filter(|n| *n > 0);
+        let limits = limits::of_pod(pod, self.options.cpu_period_us, self.options.cpu_quota, pids);
+        self.apply(&names::pod_components(class, uid), limits).await
     }
 
     /// Removes a pod's cgroups, whichever class it was in. A cgroup in use stays; the next round tries again.
-    pub fn remove_pod(&self, uid: &str) {
-        for class in ["Guaranteed", "Burstable", "BestEffort"] {
-            let components = names::pod_components(class, uid);
-            for folder in self.folders(&components) {
-                remove_tree(&folder);
-            }
+    pub async fn remove_pod(&self, uid: &str) {
+        for class in names::CLASSES {
+            self.remove(&names::pod_components(class, uid)).await;
+        }
+        let counted = self.burstable.lock().remove(uid).is_some();
+        if counted && let Err(error) = self.share_burstable().await {
+            tracing::warn!(%error, "the burstable class keeps its share for now");
         }
     }
 
-    /// Removes cgroups of pods that nothing knows.
-    pub fn remove_orphans(&self, keep: &HashSet<String>) {
+    /// Removes cgroups of pods that nothing knows, and mends what the class of burstable pods is given.
+    pub async fn remove_orphans(&self, keep: &HashSet<String>) {
         if !self.options.per_qos {
             return;
         }
-        let base = |class: &[&str]| class.iter().map(|c| (*c).to_owned()).collect::<Vec<String>>();
-        for class in
-            [base(&["kubepods"]), base(&["kubepods", "burstable"]), base(&["kubepods", "besteffort"])]
-        {
-            for folder in self.folders(&class) {
-                for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                    let name = entry.file_name().to_string_lossy().into_owned();
-                    if names::pod_uid(&name).is_some_and(|uid| !keep.contains(&uid)) {
-                        remove_tree(&entry.path());
-                    }
+        for class in names::CLASSES {
+            let path = self.path(&names::class_components(class));
+            for name in self.mounts.children(&path) {
+                if let Some(uid) = names::pod_uid(&name).filter(|uid| !keep.contains(uid)) {
+                    self.remove(&names::pod_components(class, &uid)).await;
                 }
             }
         }
+        if let Err(error) = self.share_burstable().await {
+            tracing::warn!(%error, "the burstable class keeps its share for now");
+        }
     }
 
-    /// The cgroup's folder in every hierarchy that there is.
-    fn folders(&self, components: &[String]) -> Vec<PathBuf> {
-        let path = cgroup_path(self.options.driver, &self.options.root, components);
-        if self.v2 {
-            return vec![self.mount.join(path)];
-        }
-        V1_CONTROLLERS
-            .iter()
-            .map(|c| self.mount.join(c))
-            .filter(|c| c.is_dir())
-            .map(|c| c.join(&path))
-            .collect()
+    /// Gives the class of burstable pods what they ask for together.
+    async fn share_burstable(&self) -> Result<(), CgroupError> {
+        let sum = self.burstable.lock().values().copied().fold(0, i64::saturating_add);
+        let limits = Limits { shares: Some(cpu_shares(sum)), ..Limits::default() };
+        self.apply(&names::class_components("Burstable"), limits).await
     }
 
-    fn make(&self, components: &[String]) -> Result<(), CgroupError> {
-        for folder in self.folders(components) {
-            let wrap = |source| CgroupError { path: folder.clone(), source };
-            if folder.is_dir() {
-                continue;
-            }
-            fs::create_dir_all(&folder).map_err(wrap)?;
-            if self.v2 {
-                self.delegate(&folder);
-            } else {
-                inherit_cpuset(&folder, &self.mount);
+    fn path(&self, components: &[String]) -> PathBuf {
+        cgroup_path(self.options.driver, &self.options.root, components)
+    }
+
+    /// Brings a cgroup into being with its limits, or an existing one to them.
+    async fn apply(&self, components: &[String], limits: Limits) -> Result<(), CgroupError> {
+        let (path, period, v2) = (self.path(components), self.options.cpu_period_us, self.mounts.v2);
+        let exists = self.mounts.exists(&path);
+        let limits = match self.options.driver {
+            Driver::Cgroupfs => limits,
+            Driver::Systemd => limits.rounded_for_systemd(period),
+        };
+        let settings = limits.files(v2, period);
+        if exists && self.mounts.holds(&path, &settings) {
+            return Ok(());
+        }
+        if self.options.driver == Driver::Systemd {
+            let (name, parent) = names::slice_and_parent(&self.options.root, components);
+            let made =
+                !exists && self.systemd.start_slice(&name, &parent, limits.properties(v2, period)).await?;
+            if !made {
+                self.systemd.set_properties(&name, &limits.properties(v2, period)).await?;
             }
         }
+        self.mounts.make(&path).map_err(|(path, source)| CgroupError::Folder { path, source })?;
+        self.mounts.write(&path, &settings);
         Ok(())
     }
 
-    /// Hands controllers down to a v2 cgroup from every ancestor.
-    fn delegate(&self, folder: &Path) {
-        let Ok(relative) = folder.strip_prefix(&self.mount) else { return };
-        let mut at = self.mount.clone();
-        for part in relative.components() {
-            for controller in ["cpu", "cpuset", "memory", "pids", "io", "hugetlb"] {
-                // A controller that the kernel lacks is refused, and that is fine.
-                let _ = fs::write(at.join("cgroup.subtree_control"), format!("+{controller}"));
-            }
-            at.push(part);
-        }
-    }
-
-    fn write_shares(&self, components: &[String], shares: i64) {
-        if self.v2 {
-            // The kernel's own mapping from shares (2..262144) to weight (1..10000).
-            let weight = 1 + ((shares - 2) * 9999) / 262_142;
-            self.write("", components, "cpu.weight", &weight.to_string());
-        } else {
-            self.write("cpu", components, "cpu.shares", &shares.to_string());
-        }
-    }
-
-    fn write(&self, controller: &str, components: &[String], file: &str, value: &str) {
-        let path = cgroup_path(self.options.driver, &self.options.root, components);
-        let path = self.mount.join(controller).join(path).join(file);
-        if path.parent().is_none_or(|p| !p.exists()) {
+    async fn remove(&self, components: &[String]) {
+        let path = self.path(components);
+        if !self.mounts.folders(&path).iter().any(|f| f.exists()) {
             return;
         }
-        if fs::read_to_string(&path).is_ok_and(|now| now.trim() == value) {
+        if self.mounts.populated(&path) {
+            tracing::debug!(path = %path.display(), "cgroup is in use and stays for now");
             return;
         }
-        if let Err(error) = fs::write(&path, value) {
-            tracing::debug!(path = %path.display(), value, %error, "cgroup limit not set");
-        }
-    }
-}
-
-/// The pod's limits: sums of its containers; a limit only when every container has one.
-fn pod_limits(pod: &Pod) -> PodLimits {
-    let spec = pod::spec(pod);
-    let (mut request, mut cpu_limit, mut memory) = (0, 0, 0);
-    let (mut cpu_limited, mut memory_limited) = (true, true);
-    for container in &spec.containers {
-        let resources = container.resources.as_ref();
-        let limits = resources.and_then(|r| r.limits.as_ref());
-        let requests = resources.and_then(|r| r.requests.as_ref());
-        let (cpu, mem) = (amount(limits, "cpu").millis(), amount(limits, "memory").units());
-        let asked = amount(requests, "cpu").millis();
-        request += if asked == 0 { cpu } else { asked };
-        cpu_limit += cpu;
-        memory += mem;
-        cpu_limited &= cpu > 0;
-        memory_limited &= mem > 0;
-    }
-    for container in spec.init_containers.iter().flatten() {
-        let resources = container.resources.as_ref();
-        let limits = resources.and_then(|r| r.limits.as_ref());
-        let (cpu, mem) = (amount(limits, "cpu").millis(), amount(limits, "memory").units());
-        cpu_limited &= cpu > 0;
-        memory_limited &= mem > 0;
-        if pod::is_restartable_init(container) {
-            (cpu_limit, memory) = (cpu_limit + cpu, memory + mem);
-        } else {
-            (cpu_limit, memory) = (cpu_limit.max(cpu), memory.max(mem));
-        }
-    }
-    PodLimits {
-        shares: cpu_shares(request),
-        quota: if cpu_limited { cpu_quota(cpu_limit, PERIOD_US) } else { 0 },
-        memory: if memory_limited { memory } else { 0 },
-    }
-}
-
-/// A v1 cpuset is unusable until its cpus and mems are set; it takes its parent's.
-fn inherit_cpuset(folder: &Path, mount: &Path) {
-    let Ok(relative) = folder.strip_prefix(mount.join("cpuset")) else { return };
-    let mut at = mount.join("cpuset");
-    for part in relative.components() {
-        let parent = at.clone();
-        at.push(part);
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            let empty = fs::read_to_string(at.join(file)).is_ok_and(|t| t.trim().is_empty());
-            if let (true, Ok(value)) = (empty, fs::read_to_string(parent.join(file))) {
-                let _ = fs::write(at.join(file), value);
+        if self.options.driver == Driver::Systemd {
+            let (name, _) = names::slice_and_parent(&self.options.root, components);
+            if let Err(error) = self.systemd.stop(&name).await {
+                tracing::warn!(%error, "slice stays for now");
+                return;
             }
         }
-    }
-}
-
-/// Removes a cgroup and those below it; files in it are the kernel's.
-fn remove_tree(folder: &Path) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            remove_tree(&entry.path());
-        }
-    }
-    if let Err(error) = fs::remove_dir(folder) {
-        tracing::debug!(path = %folder.display(), %error, "cgroup stays for now");
+        self.mounts.remove(&path);
     }
 }
 
@@ -308,13 +210,64 @@ fn remove_tree(folder: &Path) {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::fs;
 
-    #[test]
-    fn limits_of_a_pod() {
-        let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [
-            {"name": "a", "resources": {"limits": {"cpu": "500m", "memory": "1Mi"}}},
-            {"name": "b", "resources": {"limits": {"cpu": "500m"}, "requests": {"cpu": "100m"}}}]}}))
-        .unwrap();
-        assert_eq!(pod_limits(&pod), PodLimits { shares: 614, quota: 100_000, memory: 0 });
+    fn options(driver: Driver) -> CgroupOptions {
+        CgroupOptions {
+            driver,
+            root: String::new(),
+            per_qos: true,
+            pids_limit: 64,
+            cpu_quota: true,
+            cpu_period_us: 100_000,
+            allocatable: BTreeMap::from([("cpu".into(), "2".into()), ("memory".into(), "1Gi".into())]),
+            pids_max: Some(1000),
+        }
+    }
+
+    fn burstable(uid: &str, cpu: &str) -> Pod {
+        serde_json::from_value(json!({"metadata": {"uid": uid}, "spec": {"containers": [
+            {"name": "c", "resources": {"requests": {"cpu": cpu}}}]}}))
+        .unwrap()
+    }
+
+    /// A folder in place of the kernel's: files are there before they are written, as in a real cgroup.
+    fn hierarchy() -> (PathBuf, CgroupManager) {
+        let root = std::env::temp_dir().join(format!("cm-{}", uuid::Uuid::new_v4()));
+        for folder in ["", "kubepods", "kubepods/burstable", "kubepods/besteffort"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+            for file in
+                ["cgroup.controllers", "cgroup.subtree_control", "cpu.weight", "memory.max", "pids.max"]
+            {
+                fs::write(root.join(folder).join(file), "").unwrap();
+            }
+        }
+        let manager = CgroupManager::at(options(Driver::Cgroupfs), root.clone());
+        (root, manager)
+    }
+
+    #[tokio::test]
+    async fn classes_get_their_shares() {
+        let (root, manager) = hierarchy();
+        let read = |file: &str| fs::read_to_string(root.join(file)).unwrap();
+        assert!(manager.is_v2());
+        manager.start().await.unwrap();
+        assert_eq!(
+            ["cpu.weight", "memory.max", "pids.max"].map(|f| read(&format!("kubepods/{f}"))),
+            ["79".to_owned(), (1_u64 << 30).to_string(), "1000".into()]
+        );
+        assert_eq!(read("kubepods/besteffort/cpu.weight"), "1");
+        assert_eq!(read("kubepods/burstable/cpu.weight"), "1");
+        let (one, two) = ("0a1b2c3d-0000-1111-2222-333344445555", "1a1b2c3d-0000-1111-2222-333344445555");
+        manager.ensure_pod(&burstable(one, "1")).await.unwrap();
+        manager.ensure_pod(&burstable(two, "1")).await.unwrap();
+        assert_eq!(read("kubepods/burstable/cpu.weight"), "79");
+        assert!(root.join(format!("kubepods/burstable/pod{one}")).is_dir());
+        manager.remove_pod(one).await;
+        assert!(!root.join(format!("kubepods/burstable/pod{one}")).exists());
+        assert_eq!(read("kubepods/burstable/cpu.weight"), "39");
+        manager.remove_orphans(&HashSet::new()).await;
+        assert!(!root.join(format!("kubepods/burstable/pod{two}")).exists());
+        fs::remove_dir_all(root).unwrap();
     }
 }

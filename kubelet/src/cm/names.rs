@@ -19,16 +19,35 @@ impl Driver {
     }
 }
 
-/// Components of a pod's cgroup; guaranteed pods stand directly below `kubepods`.
-pub fn pod_components(qos: &str, uid: &str) -> Vec<String> {
+/// `status.qosClass`.
+pub const CLASSES: [&str; 3] = ["Guaranteed", "Burstable", "BestEffort"];
+
+/// Components of a class's cgroup; guaranteed pods stand directly below `kubepods`, which is the node's.
+pub fn class_components(qos: &str) -> Vec<String> {
     let mut out = vec!["kubepods".to_owned()];
     match qos {
         "Burstable" => out.push("burstable".into()),
         "BestEffort" => out.push("besteffort".into()),
         _ => {}
     }
+    out
+}
+
+/// Components of a pod's cgroup.
+pub fn pod_components(qos: &str, uid: &str) -> Vec<String> {
+    let mut out = class_components(qos);
     out.push(format!("pod{uid}"));
     out
+}
+
+/// The names of a slice and of the slice it stands in, `-.slice` at the top.
+pub fn slice_and_parent(root: &str, components: &[String]) -> (String, String) {
+    let all = all(root, components);
+    let parent = match all.len() {
+        0 | 1 => "-.slice".to_owned(),
+        n => slice(&all[..n - 1]),
+    };
+    (slice(&all), parent)
 }
 
 /// The path below the hierarchy's mount.
@@ -78,5 +97,8 @@ mod tests {
         assert_eq!(pod_uid(slice).as_deref(), Some(uid));
         assert_eq!(pod_uid(&format!("pod{uid}")).as_deref(), Some(uid));
         assert_eq!(pod_uid("burstable"), None);
+        let (own, parent) = slice_and_parent("", &c);
+        assert_eq!((own.as_str(), parent.as_str()), (slice, "kubepods-burstable.slice"));
+        assert_eq!(slice_and_parent("/", &class_components("Guaranteed")).1, "-.slice");
     }
 }

@@ -113,6 +113,12 @@ pub fn allocatable(
     out
 }
 
+/// How many tasks the kernel allows; None when it does not say.
+pub fn pids_max() -> Option<i64> {
+    let read = |name| std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok()?.trim().parse().ok();
+    [read("pid_max"), read("threads-max")].into_iter().flatten().min()
+}
+
 /// The address that leads out: what the kernel would send from, else the first of an interface that is up.
 pub fn default_ip() -> Option<IpAddr> {
     let probe = || -> std::io::Result<IpAddr> {

@@ -209,7 +209,7 @@ impl Worker {
             tracing::error!(pod = pod::format_pod(pod), %error, "pod folder cannot be made");
             return Next::Wait(RETRY);
         }
-        if let Err(error) = deps.runtime.cgroups.ensure_pod(pod) {
+        if let Err(error) = deps.runtime.cgroups.ensure_pod(pod).await {
             let text = format!("unable to ensure pod container exists: {error}");
             deps.runtime.recorder.event(
                 &pod::reference(pod),
@@ -389,7 +389,7 @@ impl Worker {
                 }
             }
         }
-        deps.runtime.cgroups.remove_pod(&self.uid);
+        deps.runtime.cgroups.remove_pod(&self.uid).await;
         deps.admission.release(&self.uid);
         deps.status.finish(&self.uid);
         // A pod that has ended stays as it is until its source lets go of it.
@@ -416,7 +416,7 @@ impl Worker {
             }
         }
         let _ = deps.pleg.refresh(&self.uid).await;
-        deps.runtime.cgroups.remove_pod(&self.uid);
+        deps.runtime.cgroups.remove_pod(&self.uid).await;
         deps.runtime.forget(&self.uid);
         let logs = crate::kuberuntime::config::pod_log_dir(&deps.runtime.options.pod_logs_dir, &pod);
         for folder in [deps.runtime.pod_dir(&self.uid), logs] {

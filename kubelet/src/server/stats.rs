@@ -331,8 +331,7 @@ pub fn summary(node_name: &str, node: &Usage, pods: &[PodUsage], only_cpu_and_me
             let running = pids
                 .flatten()
                 .filter(|e| e.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()));
-            let max = fs::read_to_string("/proc/sys/kernel/pid_max").ok();
-            let max = max.and_then(|t| t.trim().parse::<i64>().ok());
+            let max = crate::nodestatus::machine::pids_max();
             top["rlimit"] = without_null(json!({"time": now, "maxpid": max, "curproc": running.count()}));
         }
     }
