@@ -93,7 +93,7 @@ node_files() {
   echo "nameserver $DNS_IP" > "$dir/resolv.conf"
   fill hack/lib/containerd.toml PAUSE="$(image_ref pause)" | put "$etc/containerd/config.toml" || true
   put "$etc/containerd/cni.conflist" < hack/lib/cni.conflist || true
-  fill deploy/kubelet-config.yaml DNS_IP="$DNS_IP" | put "$dir/mnt/var/lib/kubelet/config.yaml" || true
+  fill deploy/kubelet-config.yaml DNS_IP="$DNS_IP" CGROUP_DRIVER=cgroupfs | put "$dir/mnt/var/lib/kubelet/config.yaml" || true
   fill deploy/kube-proxy-config.yaml POD_CIDR="$POD_CIDR" | put "$dir/mnt/var/lib/kube-proxy/config.yaml" || true
   service "$i" containerd "$(command -v containerd)"
   service "$i" kubelet "$STATE/bin/kubelet" --config=/var/lib/kubelet/config.yaml --kubeconfig=/etc/kubernetes/kubelet.conf \

@@ -13,6 +13,11 @@ if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
   # Processes may live only in leaves: make room before controllers are handed down.
   mkdir -p /sys/fs/cgroup/init
   echo $$ > /sys/fs/cgroup/init/cgroup.procs
+  # Who started this is moved from outside.
+  for _ in $(seq 300); do
+    [ -n "$(cat /sys/fs/cgroup/cgroup.procs)" ] || break
+    sleep 0.1
+  done
   for c in $(cat /sys/fs/cgroup/cgroup.controllers); do
     echo "+$c" > /sys/fs/cgroup/cgroup.subtree_control 2> /dev/null || true
   done

@@ -41,6 +41,9 @@ node_up() {
         bash hack/lib/node-init.sh "$i" "$dir" "$STATE/bin" < /dev/null > "$dir/logs/init.log" 2>&1
     ) &
     echo $! > "$dir/pid"
+    if [ -f $CGROUPS/cgroup.controllers ]; then
+      wait_for "node$i's cgroup" 30 node_cgroup_leaf "$i" || die "node$i's cgroup stays without controllers: see $dir/logs/init.log"
+    fi
   fi
   wait_for "node$i's containerd" 30 in_node "$i" ctr version || die "containerd does not answer: see $dir/logs"
   node_images "$i"
@@ -81,6 +84,15 @@ node_cgroup() {
     fi
     echo $BASHPID > "$dir/cgroup.procs"
   done
+}
+
+# On v2 a cgroup with processes of its own hands no controllers down. What waits for the node's init outside its
+# process namespace is out of the init's reach, so it goes into the leaf from here. Fails while there is no leaf.
+node_cgroup_leaf() {
+  local dir=$CGROUPS/$PREFIX-node$1 pid
+  [ -d "$dir/init" ] || return 1
+  while read -r pid; do echo "$pid" > "$dir/init/cgroup.procs" 2> /dev/null || true; done < "$dir/cgroup.procs"
+  [ -z "$(cat "$dir/cgroup.procs")" ]
 }
 
 # Ends everything that lives in one of the cluster's network namespaces, then its cgroups. Needs no pid file,
