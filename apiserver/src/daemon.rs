@@ -59,7 +59,7 @@ pub enum BuildError {
     #[error("serving certificate: {0}")]
     Tls(#[from] TlsError),
     #[error(transparent)]
-    Admission(#[from] admission::UnknownPlugin),
+    Admission(#[from] admission::BuildError),
     #[error("--embedded-store-path: {0}")]
     Embedded(#[from] OpenError),
     #[error("--etcd-servers: {0}")]
@@ -123,6 +123,7 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
         &authorizer,
         &flags.enable_admission_plugins,
         &flags.disable_admission_plugins,
+        flags.admission_control_config_file.as_deref(),
     )?;
     let deps = Arc::new(Deps {
         registry: Arc::clone(&registry),

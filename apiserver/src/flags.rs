@@ -172,6 +172,9 @@ pub struct Flags {
     /// Admission plugins that should be disabled although they are enabled by default.
     #[arg(long, value_delimiter = ',')]
     pub disable_admission_plugins: Vec<String>,
+    /// File with admission control configuration (AdmissionConfiguration, apiserver.config.k8s.io/v1).
+    #[arg(long)]
+    pub admission_control_config_file: Option<PathBuf>,
     /// Allow privileged containers.
     #[arg(long, default_value_t = false, num_args = 0..=1, require_equals = true,
         default_missing_value = "true", action = clap::ArgAction::Set)]

@@ -82,6 +82,8 @@ pub struct RequestContext {
     pub query: String,
     /// `Warning:` headers to add to the answer, deduplicated by the writer.
     warnings: Mutex<Vec<String>>,
+    /// What plugins note about the request, for the audit log.
+    annotations: Mutex<BTreeMap<String, String>>,
 }
 
 impl RequestContext {
@@ -94,6 +96,7 @@ impl RequestContext {
             remote: None,
             query,
             warnings: Mutex::default(),
+            annotations: Mutex::default(),
         }
     }
 
@@ -104,6 +107,17 @@ impl RequestContext {
         if !warnings.contains(&text) {
             warnings.push(text);
         }
+    }
+
+    /// Adds an audit annotation: a key with a domain, `pod-security.kubernetes.io/enforce-policy`. The first
+    /// value of a key stays.
+    pub fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
+        self.annotations.lock().entry(key.into()).or_insert_with(|| value.into());
+    }
+
+    /// The audit annotations so far.
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        self.annotations.lock().clone()
     }
 
     /// The warnings so far; the response writer takes them.

@@ -3,17 +3,21 @@
 //! A plugin knows the request and the stores, and neither HTTP nor storage. [`build`] is the one list of them.
 //! Answers to `plugin/pkg/admission` and `pkg/kubeapiserver/options/plugins.go`.
 
+mod configuration;
 mod grants;
 mod namespace_lifecycle;
 mod nodes;
+mod pod_security;
 mod pods;
 mod service_account;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use common::status::Status;
 
+use self::configuration::Configurations;
 use crate::authorization::Authorizer;
 use crate::object::{self, Object};
 use crate::request::RequestContext;
@@ -99,16 +103,17 @@ impl Chain {
     }
 }
 
-/// A plugin name in a flag that no plugin has.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("--{flag}: admission plugin \"{name}\" is unknown")]
-pub struct UnknownPlugin {
-    pub flag: &'static str,
-    pub name: String,
+/// Why the chain cannot be made. Texts name the flag.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("--{flag}: admission plugin \"{name}\" is unknown")]
+    UnknownPlugin { flag: &'static str, name: String },
+    #[error("--admission-control-config-file: {0}")]
+    Configuration(#[from] configuration::ConfigurationError),
 }
 
 /// Upstream's plugins that this server accepts in the flags and does not run yet.
-const KNOWN_ABSENT: [&str; 17] = [
+const KNOWN_ABSENT: [&str; 16] = [
     "AlwaysPullImages",
     "ClusterTrustBundleAttest",
     "DefaultIngressClass",
@@ -120,7 +125,6 @@ const KNOWN_ABSENT: [&str; 17] = [
     "PersistentVolumeClaimResize",
     "PodGroupWorkloadExists",
     "PodResizeValidator",
-    "PodSecurity",
     "PodTopologyLabels",
     "OwnerReferencesPermissionEnforcement",
     "ResourceQuota",
@@ -132,13 +136,16 @@ const KNOWN_ABSENT: [&str; 17] = [
 /// enabled, without those disabled, in upstream's order. Two guards that are no plugins upstream are always on.
 ///
 /// # Errors
-/// When a list names a plugin that does not exist.
+/// When a list names a plugin that does not exist, or the configuration cannot be used.
 pub fn build(
     registry: &Arc<Registry>,
     authorizer: &Arc<dyn Authorizer>,
     enabled: &[String],
     disabled: &[String],
-) -> Result<Chain, UnknownPlugin> {
+    configuration: Option<&Path>,
+) -> Result<Chain, BuildError> {
+    let configurations = configuration.map(Configurations::load).transpose()?.unwrap_or_default();
+    let pod_security = pod_security::Configuration::load(&configurations)?;
     let store = || registry.clone();
     let permission = |signing| grants::CertificatePermission { authorizer: authorizer.clone(), signing };
     // (on by default, plugin); NodeRestriction is the one that must be asked for
@@ -147,6 +154,7 @@ pub fn build(
         (true, Arc::new(service_account::ServiceAccount::new(store()))),
         (false, Arc::new(nodes::NodeRestriction::new(store()))),
         (true, Arc::new(nodes::TaintNodesByCondition)),
+        (true, Arc::new(pod_security::PodSecurity::new(store(), pod_security))),
         (true, Arc::new(pods::Priority::new(store()))),
         (true, Arc::new(pods::DefaultTolerationSeconds)),
         (true, Arc::new(grants::StorageObjectInUseProtection)),
@@ -159,7 +167,7 @@ pub fn build(
         |name: &String| all.iter().any(|(_, p)| p.name() == name) || KNOWN_ABSENT.contains(&name.as_str());
     for (flag, names) in [("enable-admission-plugins", enabled), ("disable-admission-plugins", disabled)] {
         if let Some(name) = names.iter().find(|name| !known(name)) {
-            return Err(UnknownPlugin { flag, name: name.clone() });
+            return Err(BuildError::UnknownPlugin { flag, name: name.clone() });
         }
     }
     let named = |names: &[String], plugin: &Arc<dyn Plugin>| names.iter().any(|n| n == plugin.name());

@@ -17,7 +17,7 @@ pub mod pod_template;
 pub mod rbac;
 pub mod rules;
 pub mod subresources;
-mod table;
+pub(crate) mod table;
 pub mod tree;
 
 use std::sync::Arc;
