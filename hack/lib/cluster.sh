@@ -160,8 +160,15 @@ cluster_demo() {
 
 demo_ready() { [ "$(k get deployment demo -o 'jsonpath={.status.readyReplicas}')" = 3 ]; }
 
+# Whoever works for an `up`: its subshells hold its lock, and outlive it when it alone is killed.
+up_pids() { find /proc/[0-9]*/fd -lname "$LOCK" 2> /dev/null | cut -d/ -f3 | sort -u || true; }
+
 cluster_down() {
   local pid
+  for pid in $(up_pids); do
+    say "ending process $pid of an unfinished 'up'"
+    kill -9 "$pid" 2> /dev/null || true
+  done
   for pid in $(forwarder_pids); do kill "$pid" 2> /dev/null || true; done
   nodes_down
   fabric_down
