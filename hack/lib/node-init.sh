@@ -9,6 +9,8 @@ mount --make-rshared /
 hostname "node$i"
 
 if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
+  # The kernel refuses the same file system a second time in one place.
+  umount -l /sys/fs/cgroup
   mount -t cgroup2 cgroup2 /sys/fs/cgroup
   # Processes may live only in leaves: make room before controllers are handed down.
   mkdir -p /sys/fs/cgroup/init

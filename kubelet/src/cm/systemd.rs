@@ -1,7 +1,8 @@
 //! Slices, made and ended by asking systemd over D-Bus.
 //!
 //! Answers to the slices part of upstream's `opencontainers/cgroups/systemd`. Systemd resets what others write
-//! into its cgroups whenever it looks at a unit anew, so limits have to be the unit's own properties.
+//! into its cgroups whenever it looks at a unit anew, so limits have to be the unit's own properties. Systemd is
+//! asked over the system bus alone: on its private socket it names itself in a way that the D-Bus library refuses.
 
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use zbus::{Connection, connection};
 
 use super::limits::Property;
 
-/// Where systemd listens when no bus runs.
-const PRIVATE_SOCKET: &str = "unix:path=/run/systemd/private";
+/// Longest wait for an answer.
+const CALL_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for systemd to do a job.
 const JOB_MAX: Duration = Duration::from_secs(30);
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
@@ -22,7 +23,7 @@ const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 /// Systemd did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum SystemdError {
-    #[error("systemd cannot be reached over D-Bus: {0}")]
+    #[error("systemd cannot be reached over the system bus, which cgroupDriver: systemd needs: {0}")]
     Connect(#[source] zbus::Error),
     #[error("unit {unit}: {source}")]
     Call { unit: String, source: zbus::Error },
@@ -165,15 +166,8 @@ impl Systemd {
         if let Some(connection) = known {
             return ManagerProxy::new(&connection).await.map_err(SystemdError::Connect);
         }
-        let connection = match Connection::system().await {
-            Ok(connection) => connection,
-            Err(error) => {
-                let private = connection::Builder::address(PRIVATE_SOCKET).map(connection::Builder::p2p);
-                let private = async { private?.build().await }.await;
-                // The bus is what an operator can mend, so its error is told.
-                private.map_err(|_| SystemdError::Connect(error))?
-            }
-        };
+        let bus = async { connection::Builder::system()?.method_timeout(CALL_MAX).build().await };
+        let connection = bus.await.map_err(SystemdError::Connect)?;
         let manager = ManagerProxy::new(&connection).await.map_err(SystemdError::Connect)?;
         // Without a subscription systemd tells nobody that a job ended.
         manager.subscribe().await.map_err(SystemdError::Connect)?;
