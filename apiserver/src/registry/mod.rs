@@ -8,14 +8,19 @@
 //! custom subresources, and whatever needs to know who asks is an admission plugin.
 
 pub mod apps;
+pub mod autoscaling;
 pub mod batch;
+pub mod checks;
 pub mod core;
 pub mod deps;
 pub mod names;
+pub mod networking;
 pub mod others;
 pub mod pod_template;
+pub mod policy;
 pub mod rbac;
 pub mod rules;
+pub mod storage;
 pub mod subresources;
 pub(crate) mod table;
 pub mod tree;

@@ -1,9 +1,9 @@
 //! One row per kind: which rules it has.
 
-use super::core::{config, endpoints, event, namespace, node, pod, service, storage};
+use super::core::{config, endpoints, event, namespace, node, pod, quotas, service, volumes};
 use super::others::{LEASE, certificates, defaults, scheduling};
 use super::rules::{Rules, StatusRule};
-use super::{apps, batch, rbac};
+use super::{apps, autoscaling, batch, networking, policy, rbac, storage};
 
 /// The rules of one stored resource.
 pub fn rules(group: &str, resource: &str) -> Rules {
@@ -11,19 +11,15 @@ pub fn rules(group: &str, resource: &str) -> Rules {
         ("", "configmaps") => config::CONFIG_MAP,
         ("", "endpoints") => endpoints::ENDPOINTS,
         ("", "events") => event::RULES,
-        ("", "limitranges") => {
-            Rules { default: defaults::limit_range, create_on_update: true, ..Rules::PLAIN }
-        }
+        ("", "limitranges") => quotas::LIMIT_RANGE,
         ("", "namespaces") => namespace::RULES,
         ("", "nodes") => node::RULES,
-        ("", "persistentvolumeclaims") => storage::CLAIM,
-        ("", "persistentvolumes") => storage::VOLUME,
+        ("", "persistentvolumeclaims") => volumes::CLAIM,
+        ("", "persistentvolumes") => volumes::VOLUME,
         ("", "pods") => pod::RULES,
         ("", "podtemplates") => apps::POD_TEMPLATE,
         ("", "replicationcontrollers") => apps::REPLICATION_CONTROLLER,
-        ("", "resourcequotas") => {
-            Rules { default: defaults::resource_quota, status: StatusRule::Split, ..Rules::PLAIN }
-        }
+        ("", "resourcequotas") => quotas::RESOURCE_QUOTA,
         ("", "secrets") => config::SECRET,
         ("", "serviceaccounts") => config::SERVICE_ACCOUNT,
         ("", "services") => service::RULES,
@@ -42,9 +38,7 @@ pub fn rules(group: &str, resource: &str) -> Rules {
         ("apps", "deployments") => apps::DEPLOYMENT,
         ("apps", "replicasets") => apps::REPLICA_SET,
         ("apps", "statefulsets") => apps::STATEFUL_SET,
-        ("autoscaling", _) => {
-            Rules { default: defaults::horizontal_pod_autoscaler, status: StatusRule::Split, ..Rules::PLAIN }
-        }
+        ("autoscaling", _) => autoscaling::HORIZONTAL_POD_AUTOSCALER,
         ("batch", "cronjobs") => batch::CRON_JOB,
         ("batch", "jobs") => batch::JOB,
         ("certificates.k8s.io", "certificatesigningrequests") => certificates::RULES,
@@ -63,16 +57,13 @@ pub fn rules(group: &str, resource: &str) -> Rules {
         ("internal.apiserver.k8s.io" | "storagemigration.k8s.io", _) => {
             Rules { status: StatusRule::Split, unconditional_update: false, ..Rules::PLAIN }
         }
-        ("networking.k8s.io", "ingresses") => Rules::SPLIT,
-        ("networking.k8s.io", "ingressclasses") => {
-            Rules { default: defaults::ingress_class, ..Rules::COUNTED }
-        }
-        ("networking.k8s.io", "networkpolicies") => {
-            Rules { default: defaults::network_policy, ..Rules::COUNTED }
-        }
-        ("networking.k8s.io", "servicecidrs") => Rules { status: StatusRule::Split, ..Rules::PLAIN },
+        ("networking.k8s.io", "ingresses") => networking::INGRESS,
+        ("networking.k8s.io", "ingressclasses") => networking::INGRESS_CLASS,
+        ("networking.k8s.io", "ipaddresses") => networking::IP_ADDRESS,
+        ("networking.k8s.io", "networkpolicies") => networking::NETWORK_POLICY,
+        ("networking.k8s.io", "servicecidrs") => networking::SERVICE_CIDR,
         ("node.k8s.io", "runtimeclasses") => scheduling::RUNTIME_CLASS,
-        ("policy", "poddisruptionbudgets") => Rules { unconditional_update: false, ..Rules::SPLIT },
+        ("policy", "poddisruptionbudgets") => policy::POD_DISRUPTION_BUDGET,
         ("rbac.authorization.k8s.io", "clusterrolebindings") => rbac::CLUSTER_BINDING,
         ("rbac.authorization.k8s.io", "clusterroles") => rbac::CLUSTER_ROLE,
         ("rbac.authorization.k8s.io", "rolebindings") => rbac::BINDING,
@@ -82,16 +73,12 @@ pub fn rules(group: &str, resource: &str) -> Rules {
         ("resource.k8s.io", "devicetaintrules" | "resourcepoolstatusrequests") => Rules::SPLIT,
         ("scheduling.k8s.io", "priorityclasses") => scheduling::PRIORITY_CLASS,
         ("scheduling.k8s.io", "podgroups") => Rules { status: StatusRule::Split, ..Rules::PLAIN },
-        ("storage.k8s.io", "csidrivers") => {
-            Rules { default: defaults::csi_driver, unconditional_update: false, ..Rules::PLAIN }
-        }
-        ("storage.k8s.io", "csinodes" | "csistoragecapacities") => {
-            Rules { unconditional_update: false, ..Rules::PLAIN }
-        }
-        ("storage.k8s.io", "storageclasses") => Rules { default: defaults::storage_class, ..Rules::PLAIN },
-        ("storage.k8s.io", "volumeattachments") => {
-            Rules { status: StatusRule::Split, unconditional_update: false, ..Rules::PLAIN }
-        }
+        ("storage.k8s.io", "csidrivers") => storage::CSI_DRIVER,
+        ("storage.k8s.io", "csinodes") => storage::CSI_NODE,
+        ("storage.k8s.io", "csistoragecapacities") => storage::CSI_STORAGE_CAPACITY,
+        ("storage.k8s.io", "storageclasses") => storage::STORAGE_CLASS,
+        ("storage.k8s.io", "volumeattachments") => storage::VOLUME_ATTACHMENT,
+        ("storage.k8s.io", "volumeattributesclasses") => storage::VOLUME_ATTRIBUTES_CLASS,
         _ => Rules::PLAIN,
     }
 }

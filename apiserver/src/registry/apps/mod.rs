@@ -1,20 +1,25 @@
 //! The apps group (`pkg/apis/apps`, `pkg/registry/apps`) and replication controllers, which follow it.
 //!
-//! Deployments and ReplicaSets are validated in full; the others get their defaults, selector and template
-//! checks.
+//! Deployments, ReplicaSets, replication controllers, pod templates and revisions; the two other workloads have
+//! rooms of their own.
+
+mod daemon_set;
+mod stateful_set;
+
+pub use daemon_set::DAEMON_SET;
+pub use stateful_set::STATEFUL_SET;
 
 use common::status::FieldErrors;
 use serde_json::{Value, json};
 
 use crate::object::Object;
+use crate::registry::checks::At;
 use crate::registry::core::{immutable, nonnegative};
-use crate::registry::names;
 use crate::registry::pod_template::metadata::{label_selector, matcher, selector_is_empty};
-use crate::registry::pod_template::{default_template, defaults, validate_template};
+use crate::registry::pod_template::{default_template, validate_template};
 use crate::registry::rules::{Generation, Rules, StatusRule};
 use crate::registry::tree::{
-    at, default_to, default_zero, field, has, int, is_zero, items_mut, map_mut, set, string_map, struct_mut,
-    text,
+    at, default_to, default_zero, field, has, int, is_zero, set, string_map, struct_mut, text,
 };
 
 pub const DEPLOYMENT: Rules = Rules {
@@ -35,24 +40,22 @@ pub const REPLICA_SET: Rules = Rules {
     ..Rules::SPLIT
 };
 
-pub const DAEMON_SET: Rules = Rules {
-    default: default_daemon_set,
-    validate: |object, errors| selected_template(object, "daemon set", errors),
-    validate_update: selector_stays,
-    ..Rules::SPLIT
+pub const CONTROLLER_REVISION: Rules = Rules {
+    validate: |object, errors| {
+        At::root(object).nonnegative(&["revision"], errors);
+        match field(object, "data") {
+            Value::Null => errors.required("data", "data is mandatory"),
+            Value::Object(_) => {}
+            _ => errors.required("data", "data must be a valid JSON object"),
+        }
+    },
+    update_validates: false,
+    validate_update: |new, old, errors| {
+        At::root(new).nonnegative(&["revision"], errors);
+        immutable(new, old, &["data"], errors);
+    },
+    ..Rules::PLAIN
 };
-
-pub const STATEFUL_SET: Rules = Rules {
-    default: default_stateful_set,
-    validate: |object, errors| selected_template(object, "statefulset", errors),
-    validate_update: stateful_set_update,
-    prepare_create: |object| set(object, "status", json!({"replicas": 0})),
-    name: names::dns1123_label,
-    ..Rules::SPLIT
-};
-
-pub const CONTROLLER_REVISION: Rules =
-    Rules { validate_update: |new, old, errors| immutable(new, old, &["data"], errors), ..Rules::PLAIN };
 
 pub const REPLICATION_CONTROLLER: Rules = Rules {
     default: default_replication_controller,
@@ -75,7 +78,7 @@ pub const POD_TEMPLATE: Rules = Rules {
     ..Rules::PLAIN
 };
 
-fn with_template(object: &mut Object, more: impl FnOnce(&mut Value)) {
+pub(super) fn with_template(object: &mut Object, more: impl FnOnce(&mut Value)) {
     let Some(spec) = struct_mut(object, "spec") else { return };
     if let Some(template) = struct_mut(spec, "template") {
         default_template(template);
@@ -95,54 +98,6 @@ fn default_deployment(object: &mut Object) {
         {
             default_to(rolling, "maxUnavailable", "25%");
             default_to(rolling, "maxSurge", "25%");
-        }
-    });
-}
-
-fn default_daemon_set(object: &mut Object) {
-    with_template(object, |spec| {
-        default_to(spec, "revisionHistoryLimit", 10);
-        let Some(strategy) = struct_mut(spec, "updateStrategy") else { return };
-        default_zero(strategy, "type", "RollingUpdate");
-        if text(strategy, "type") == "RollingUpdate"
-            && let Some(rolling) = struct_mut(strategy, "rollingUpdate")
-        {
-            default_to(rolling, "maxUnavailable", 1);
-            default_to(rolling, "maxSurge", 0);
-        }
-    });
-}
-
-fn default_stateful_set(object: &mut Object) {
-    with_template(object, |spec| {
-        default_zero(spec, "podManagementPolicy", "OrderedReady");
-        default_to(spec, "replicas", 1);
-        default_to(spec, "revisionHistoryLimit", 10);
-        if let Some(strategy) = struct_mut(spec, "updateStrategy") {
-            if text(strategy, "type").is_empty() {
-                set(strategy, "type", "RollingUpdate");
-                map_mut(strategy, "rollingUpdate");
-            }
-            if text(strategy, "type") == "RollingUpdate"
-                && has(strategy, "rollingUpdate")
-                && let Some(rolling) = struct_mut(strategy, "rollingUpdate")
-            {
-                default_to(rolling, "partition", 0);
-            }
-        }
-        if let Some(retention) = struct_mut(spec, "persistentVolumeClaimRetentionPolicy") {
-            default_zero(retention, "whenDeleted", "Retain");
-            default_zero(retention, "whenScaled", "Retain");
-        }
-        for claim in items_mut(spec, "volumeClaimTemplates") {
-            default_zero(claim, "kind", "PersistentVolumeClaim");
-            default_zero(claim, "apiVersion", "v1");
-            if let Some(spec) = struct_mut(claim, "spec") {
-                defaults::claim_spec(spec);
-            }
-            if let Some(status) = struct_mut(claim, "status") {
-                default_zero(status, "phase", "Pending");
-            }
         }
     });
 }
@@ -180,16 +135,29 @@ fn selected_template(object: &Object, kind: &str, errors: &mut FieldErrors) {
     template(spec, selector, errors);
 }
 
-fn template(spec: &Value, selector: &Value, errors: &mut FieldErrors) {
-    let template = field(spec, "template");
-    let labels = at(template, &["metadata", "labels"]);
+/// The labels of the template are selected.
+pub(super) fn selected_template_labels(spec: &At<'_>, selector: &Value, errors: &mut FieldErrors) {
+    let labels = at(spec.value, &["template", "metadata", "labels"]);
     if !selector_is_empty(selector) && !matcher(selector).matches(&string_map(labels)) {
         errors.invalid(
-            "spec.template.metadata.labels",
+            spec.under("template.metadata.labels"),
             labels,
             "`selector` does not match template `labels`",
         );
     }
+}
+
+/// `status.collisionCount` never goes back.
+pub(super) fn collisions_grow(new: &Value, old: &Value, errors: &mut FieldErrors) {
+    let (now, before) = (int(new, "collisionCount"), int(old, "collisionCount"));
+    if before.is_some_and(|before| now.is_none_or(|now| now < before)) {
+        errors.invalid("status.collisionCount", now.unwrap_or(0), "cannot be decremented");
+    }
+}
+
+fn template(spec: &Value, selector: &Value, errors: &mut FieldErrors) {
+    let template = field(spec, "template");
+    selected_template_labels(&At { value: spec, path: "spec".to_owned() }, selector, errors);
     validate_template(template, "spec.template", errors);
     let pod = field(template, "spec");
     let policy = text(pod, "restartPolicy");
@@ -268,26 +236,8 @@ pub fn int_or_percent(value: &Value, path: &str, errors: &mut FieldErrors) {
     }
 }
 
-fn selector_stays(new: &Object, old: &Object, errors: &mut FieldErrors) {
+pub(super) fn selector_stays(new: &Object, old: &Object, errors: &mut FieldErrors) {
     immutable(new, old, &["spec", "selector"], errors);
-}
-
-fn stateful_set_update(new: &Object, old: &Object, errors: &mut FieldErrors) {
-    let mut munged = field(new, "spec").clone();
-    for key in [
-        "replicas",
-        "template",
-        "updateStrategy",
-        "minReadySeconds",
-        "ordinals",
-        "revisionHistoryLimit",
-        "persistentVolumeClaimRetentionPolicy",
-    ] {
-        crate::registry::tree::carry(&mut munged, field(old, "spec"), key);
-    }
-    if !crate::registry::tree::same(&munged, field(old, "spec")) {
-        errors.forbidden("spec", "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden");
-    }
 }
 
 fn counts(status: &Value, keys: &[&str], errors: &mut FieldErrors) {
@@ -296,21 +246,31 @@ fn counts(status: &Value, keys: &[&str], errors: &mut FieldErrors) {
     }
 }
 
-fn no_more_than(status: &Value, less: &str, more: &str, shown: &str, errors: &mut FieldErrors) {
+pub(super) fn no_more_than(status: &Value, less: &str, more: &str, shown: &str, errors: &mut FieldErrors) {
     let (a, b) = (int(status, less).unwrap_or(0), int(status, more).unwrap_or(0));
     if a > b {
         errors.invalid(format!("status.{less}"), a, format!("cannot be greater than {shown}"));
     }
 }
 
-fn deployment_status(new: &Object, _old: &Object, errors: &mut FieldErrors) {
+fn deployment_status(new: &Object, old: &Object, errors: &mut FieldErrors) {
     let status = field(new, "status");
-    let keys = ["observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas"];
+    let keys = [
+        "observedGeneration",
+        "replicas",
+        "updatedReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "unavailableReplicas",
+        "terminatingReplicas",
+        "collisionCount",
+    ];
     counts(status, &keys, errors);
     for key in ["updatedReplicas", "readyReplicas", "availableReplicas"] {
         no_more_than(status, key, "replicas", "status.replicas", errors);
     }
     no_more_than(status, "availableReplicas", "readyReplicas", "readyReplicas", errors);
+    collisions_grow(status, field(old, "status"), errors);
 }
 
 fn replica_set_status(new: &Object, _old: &Object, errors: &mut FieldErrors) {

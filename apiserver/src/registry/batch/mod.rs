@@ -1,53 +1,144 @@
-//! The batch group: defaults, the generated selector of jobs, and template checks. Full validation of failure
-//! policies and schedules is not here yet.
+//! The batch group (`pkg/apis/batch`, `pkg/registry/batch`): jobs, their status, and cron jobs with their
+//! schedules.
+
+mod cron;
+mod indexes;
+mod job;
+mod status;
+
+pub use job::JOB;
 
 use common::status::FieldErrors;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::object::{self, Object};
-use crate::registry::core::nonnegative;
-use crate::registry::pod_template::{default_template, metadata, validate_template};
+use crate::registry::checks::At;
+use crate::registry::names;
+use crate::registry::pod_template::default_template;
 use crate::registry::rules::Rules;
 use crate::registry::tree::{
-    at, child_mut, default_to, default_zero, field, flag, has, is_zero, items_mut, map_mut, struct_mut, text,
+    at, child_mut, default_to, default_zero, field, has, int, is_zero, items_mut, same, struct_mut, text,
 };
 
-pub const JOB: Rules = Rules {
-    default: default_job,
-    prepare_create: prepare_job,
-    validate: |object, errors| validate_spec(field(object, "spec"), "spec", errors),
-    validate_update: |new, old, errors| {
-        for key in ["selector", "completions", "completionMode"] {
-            super::core::immutable(new, old, &["spec", key], errors);
-        }
-        if !flag(field(old, "spec"), "suspend") {
-            super::core::immutable(new, old, &["spec", "template"], errors);
-        }
-    },
-    ..Rules::SPLIT
-};
+/// A job's name is its cron job's and eleven characters more.
+const CRON_JOB_NAME_MAX: usize = 52;
 
 pub const CRON_JOB: Rules = Rules {
     default: default_cron_job,
     validate: |object, errors| {
-        let spec = field(object, "spec");
-        if text(spec, "schedule").is_empty() {
-            errors.required("spec.schedule", "");
-        }
+        cron_job(object, None, errors);
         let name = object::name(object);
-        if name.len() > 52 {
-            errors.invalid("metadata.name", name, "must be no more than 52 characters");
+        if name.len() > CRON_JOB_NAME_MAX {
+            errors.invalid(
+                "metadata.name",
+                name,
+                format!("must be no more than {CRON_JOB_NAME_MAX} characters"),
+            );
         }
-        let policies = ["Allow", "Forbid", "Replace"];
-        super::pod_template::containers::one_of(spec, "concurrencyPolicy", &policies, "spec", errors);
-        validate_template(
-            at(spec, &["jobTemplate", "spec", "template"]),
-            "spec.jobTemplate.spec.template",
-            errors,
-        );
+    },
+    update_validates: false,
+    validate_update: |new, old, errors| cron_job(new, Some(old), errors),
+    warnings: |object, old| {
+        let mut out = warnings(object, old, "spec.jobTemplate.spec");
+        if old.is_some() && text(field(object, "spec"), "schedule").contains("TZ") {
+            out.push("cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details".to_owned());
+        }
+        out
     },
     ..Rules::SPLIT
 };
+
+/// What a client should know of a job's name and size.
+fn warnings(object: &Object, old: Option<&Object>, path: &str) -> Vec<String> {
+    const COMPLETIONS: i64 = 100_000;
+    const PARALLELISM: i64 = 10_000;
+    let mut out = Vec::new();
+    if old.is_none() {
+        let messages = names::dns1123_label(object::name(object));
+        if !messages.is_empty() {
+            out.push(format!("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [{}]", messages.join(" ")));
+        }
+    } else if old.is_some_and(|old| same(field(old, "spec"), field(object, "spec"))) {
+        return out;
+    }
+    let spec = at(object, &path.split('.').collect::<Vec<_>>());
+    let more = |key: &str, than: i64| int(spec, key).unwrap_or(0) > than;
+    if text(spec, "completionMode") == "Indexed"
+        && more("completions", COMPLETIONS)
+        && more("parallelism", PARALLELISM)
+    {
+        out.push(format!("{path}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail"));
+    }
+    out
+}
+
+fn cron_job(object: &Object, old: Option<&Object>, errors: &mut FieldErrors) {
+    let spec = At::root(object).at("spec");
+    let before = old.map_or(&Value::Null, |old| field(old, "spec"));
+    let schedule = spec.text("schedule");
+    if schedule.is_empty() {
+        spec.required("schedule", "", errors);
+    } else {
+        if let Err(why) = cron::check(schedule) {
+            spec.invalid("schedule", why, errors);
+        }
+        let zone_before = text(before, "schedule").contains("TZ");
+        match (schedule.contains("TZ"), zone_before) {
+            (true, true) if spec.has("timeZone") => {
+                let detail = "cannot use both timeZone field and TZ or CRON_TZ in schedule";
+                spec.invalid("schedule", detail, errors);
+            }
+            (true, false) => {
+                let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+                spec.invalid("schedule", detail, errors);
+            }
+            _ => {}
+        }
+    }
+    spec.nonnegative(&["startingDeadlineSeconds"], errors);
+    if spec.has("timeZone")
+        && (old.is_none() || !same(field(spec.value, "timeZone"), field(before, "timeZone")))
+    {
+        time_zone(&spec, errors);
+    }
+    spec.required_choice("concurrencyPolicy", &["Allow", "Forbid", "Replace"], errors);
+    let job = spec.at("jobTemplate").at("spec");
+    job::spec_rules(&job, errors);
+    if job.has("selector") {
+        job.invalid("selector", "`selector` will be auto-generated", errors);
+    }
+    if job.flag("manualSelector") {
+        errors.not_supported(job.under("manualSelector"), true, &["nil", "false"]);
+    }
+    spec.nonnegative(&["successfulJobsHistoryLimit", "failedJobsHistoryLimit"], errors);
+}
+
+fn time_zone(spec: &At<'_>, errors: &mut FieldErrors) {
+    const PART_CHARACTERS_MAX: usize = 14;
+    let zone = spec.text("timeZone");
+    if zone.is_empty() {
+        spec.invalid("timeZone", "timeZone must be nil or non-empty string", errors);
+        return;
+    }
+    let fits = |part: &str| {
+        !matches!(part, "." | ".." | "")
+            && !part.starts_with('-')
+            && part.len() <= PART_CHARACTERS_MAX
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_+".contains(&b))
+    };
+    if !zone.split('/').all(fits) {
+        spec.invalid("timeZone", format!("unknown time zone {zone}"), errors);
+        return;
+    }
+    if zone.eq_ignore_ascii_case("local") {
+        let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+        spec.invalid("timeZone", detail, errors);
+    }
+    // "Local" is a zone to Go.
+    if zone != "Local" && !cron::zone_exists(zone) {
+        spec.invalid("timeZone", format!("unknown time zone {zone}"), errors);
+    }
+}
 
 fn default_job_spec(spec: &mut Value) {
     if !has(spec, "completions") && !has(spec, "parallelism") {
@@ -85,59 +176,6 @@ fn default_job(job: &mut Object) {
     }
 }
 
-/// A job finds its pods by its own uid unless told otherwise.
-fn prepare_job(job: &mut Object) {
-    if flag(field(job, "spec"), "manualSelector") {
-        return;
-    }
-    let (uid, name) = (object::uid(job).to_owned(), object::name(job).to_owned());
-    let Some(spec) = struct_mut(job, "spec") else { return };
-    if let Some(template) = struct_mut(spec, "template")
-        && let Some(metadata) = struct_mut(template, "metadata")
-        && let Some(labels) = map_mut(metadata, "labels")
-    {
-        for (prefix, value) in [("controller-uid", &uid), ("job-name", &name)] {
-            labels.entry(prefix).or_insert_with(|| json!(value));
-            labels.entry(format!("batch.kubernetes.io/{prefix}")).or_insert_with(|| json!(value));
-        }
-    }
-    if let Some(selector) = struct_mut(spec, "selector")
-        && let Some(labels) = map_mut(selector, "matchLabels")
-    {
-        labels.entry("batch.kubernetes.io/controller-uid").or_insert_with(|| json!(uid));
-    }
-}
-
-fn validate_spec(spec: &Value, path: &str, errors: &mut FieldErrors) {
-    for key in
-        ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"]
-    {
-        nonnegative(spec, key, path, errors);
-    }
-    let selector = field(spec, "selector");
-    if selector.is_null() {
-        errors.required(format!("{path}.selector"), "");
-    } else {
-        metadata::label_selector(selector, &format!("{path}.selector"), errors);
-    }
-    let labels = at(spec, &["template", "metadata", "labels"]);
-    if !metadata::matcher(selector).matches(&crate::registry::tree::string_map(labels)) {
-        errors.invalid(
-            format!("{path}.template.metadata.labels"),
-            labels,
-            "`selector` does not match template `labels`",
-        );
-    }
-    validate_template(field(spec, "template"), &format!("{path}.template"), errors);
-    let policy = at(spec, &["template", "spec", "restartPolicy"]).as_str().unwrap_or("");
-    if policy == "Always" {
-        errors.required(
-            format!("{path}.template.spec.restartPolicy"),
-            "valid values: \"OnFailure\", \"Never\"",
-        );
-    }
-}
-
 fn default_cron_job(object: &mut Object) {
     let Some(spec) = struct_mut(object, "spec") else { return };
     default_zero(spec, "concurrencyPolicy", "Allow");
@@ -149,5 +187,63 @@ fn default_cron_job(object: &mut Object) {
         && let Some(template) = struct_mut(job, "template")
     {
         default_template(template);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::checks::found;
+    use serde_json::json;
+
+    #[test]
+    fn bad_cron_jobs_are_refused_in_upstreams_words() {
+        let check = |key: &str, value: Value, expected: &[&str]| {
+            let mut object = json!({"metadata": {"name": "a"}, "spec": {"schedule": "0 0 * * *",
+                "jobTemplate": {"spec": {"template": {"spec": {"restartPolicy": "Never",
+                    "containers": [{"name": "c", "image": "x"}]}}}}}});
+            crate::registry::tree::set(&mut object["spec"], key, value);
+            assert_eq!(found(CRON_JOB, &object), expected, "{key}");
+        };
+        check("suspend", json!(true), &[]);
+        check("timeZone", json!("Europe/Berlin"), &[]);
+        check("schedule", Value::Null, &["spec.schedule: Required value"]);
+        check(
+            "schedule",
+            json!("* *"),
+            &["spec.schedule: Invalid value: \"* *\": expected exactly 5 fields, found 2: [* *]"],
+        );
+        check(
+            "schedule",
+            json!("TZ=UTC 0 0 * * *"),
+            &[
+                "spec.schedule: Invalid value: \"TZ=UTC 0 0 * * *\": cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
+            ],
+        );
+        check(
+            "timeZone",
+            json!("Nowhere/Land"),
+            &["spec.timeZone: Invalid value: \"Nowhere/Land\": unknown time zone Nowhere/Land"],
+        );
+        check(
+            "timeZone",
+            json!("local"),
+            &[
+                "spec.timeZone: Invalid value: \"local\": timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
+                "spec.timeZone: Invalid value: \"local\": unknown time zone local",
+            ],
+        );
+        check(
+            "concurrencyPolicy",
+            json!("Race"),
+            &[
+                "spec.concurrencyPolicy: Unsupported value: \"Race\": supported values: \"Allow\", \"Forbid\", \"Replace\"",
+            ],
+        );
+        check(
+            "failedJobsHistoryLimit",
+            json!(-1),
+            &["spec.failedJobsHistoryLimit: Invalid value: -1: must be greater than or equal to 0"],
+        );
     }
 }

@@ -6,8 +6,9 @@ pub mod event;
 pub mod namespace;
 pub mod node;
 pub mod pod;
+pub mod quotas;
 pub mod service;
-pub mod storage;
+pub mod volumes;
 
 use common::status::FieldErrors;
 use serde_json::Value;

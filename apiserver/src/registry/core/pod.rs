@@ -159,7 +159,7 @@ fn with_updatable_fields_of(spec: &Value, before: &Value, errors: &mut FieldErro
 }
 
 /// Which top-level fields differ, with both values.
-fn difference(old: &Value, new: &Value) -> String {
+pub(super) fn difference(old: &Value, new: &Value) -> String {
     let keys: std::collections::BTreeSet<&String> =
         [old, new].iter().filter_map(|v| v.as_object()).flat_map(|m| m.keys()).collect();
     let mut out = String::new();

@@ -16,6 +16,7 @@ pub mod resources;
 pub mod security;
 pub mod spec;
 pub mod tolerations;
+pub mod volume_sources;
 pub mod volumes;
 
 use common::status::FieldErrors;

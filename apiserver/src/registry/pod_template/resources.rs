@@ -97,7 +97,7 @@ fn is_overcommit_allowed(name: &str) -> bool {
     !is_extended(name) && !is_huge_page(name)
 }
 
-fn validate_name(name: &str, path: &str, errors: &mut FieldErrors) {
+pub fn validate_name(name: &str, path: &str, errors: &mut FieldErrors) {
     for message in names::qualified_name(name) {
         errors.invalid(path, name, message);
     }

@@ -3,7 +3,9 @@
 use common::status::FieldErrors;
 use serde_json::Value;
 
+use super::volume_sources::{self, Holder};
 use super::{env, resources};
+use crate::registry::checks::At;
 use crate::registry::names;
 use crate::registry::tree::{at, field, flag, has, int, items, text};
 
@@ -74,24 +76,19 @@ fn source(volume: &Value, path: &str, errors: &mut FieldErrors) {
             modes_and_items(source, &here, errors);
         }
         "persistentVolumeClaim" => required(source, "claimName", &here, errors),
-        "nfs" => {
-            required(source, "server", &here, errors);
-            required(source, "path", &here, errors);
-            let nfs = text(source, "path");
-            if !nfs.is_empty() && !nfs.starts_with('/') {
-                errors.invalid(format!("{here}.path"), nfs, "must be an absolute path");
-            }
-        }
         "downwardAPI" => {
             mode(source, "defaultMode", &here, errors);
             downward_items(source, &here, errors);
         }
         "projected" => projected(source, &here, errors),
-        "csi" => required(source, "driver", &here, errors),
         "ephemeral" => {
             let template = at(source, &["volumeClaimTemplate"]);
             if template.is_null() {
                 errors.required(format!("{here}.volumeClaimTemplate"), "");
+            } else {
+                let spec =
+                    At { value: field(template, "spec"), path: format!("{here}.volumeClaimTemplate.spec") };
+                crate::registry::core::volumes::claim_spec(&spec, errors);
             }
         }
         "image" => {
@@ -105,8 +102,7 @@ fn source(volume: &Value, path: &str, errors: &mut FieldErrors) {
                 );
             }
         }
-        "gitRepo" => required(source, "repository", &here, errors),
-        _ => {}
+        _ => volume_sources::check(kind, &At { value: source, path: here }, Holder::Pod, errors),
     }
 }
 
@@ -128,7 +124,7 @@ fn empty_dir(source: &Value, path: &str, errors: &mut FieldErrors) {
     }
 }
 
-fn host_path(source: &Value, path: &str, errors: &mut FieldErrors) {
+pub fn host_path(source: &Value, path: &str, errors: &mut FieldErrors) {
     let target = text(source, "path");
     if target.is_empty() {
         errors.required(format!("{path}.path"), "");

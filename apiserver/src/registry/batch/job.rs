@@ -1,0 +1,584 @@
+//! Jobs: the spec, what of it may change, and the template that cron jobs share.
+
+use common::status::FieldErrors;
+use serde_json::{Value, json};
+
+use super::indexes;
+use crate::object::{self, Object};
+use crate::registry::checks::{At, domain_prefixed_path, invalid_without_value, required_of};
+use crate::registry::core::IMMUTABLE;
+use crate::registry::names;
+use crate::registry::pod_template::{metadata, validate_template};
+use crate::registry::rules::Rules;
+use crate::registry::tree::{
+    at, carry, child_mut, field, flag, int, items, items_mut, map_mut, remove, same, set, string_map,
+    struct_mut, text,
+};
+
+const PARALLELISM_MAX: i64 = 100_000;
+const FAILED_INDEXES_MAX: i64 = 100_000;
+/// Beyond this many completions less parallelism and fewer failed indexes are allowed.
+const MANY_COMPLETIONS: i64 = 100_000;
+const PARALLELISM_OF_MANY_MAX: i64 = 10_000;
+const FAILED_INDEXES_OF_MANY_MAX: i64 = 10_000;
+const MANAGED_BY_MAX: usize = 63;
+const RULES_MAX: usize = 20;
+const EXIT_CODES_MAX: usize = 255;
+const CONDITIONS_MAX: usize = 20;
+const SUCCEEDED_INDEXES_BYTES_MAX: usize = 64 * 1024;
+
+pub const JOB: Rules = Rules {
+    default: super::default_job,
+    prepare_create: prepare,
+    validate: |job, errors| {
+        generated_selector(job, true, errors);
+        let spec = At::root(job).at("spec");
+        with_selector(&spec, errors);
+        index_in_hostname(job, errors);
+    },
+    update_validates: false,
+    validate_update,
+    validate_status: super::status::validate,
+    warnings: |job, old| super::warnings(job, old, "spec"),
+    // batch/v1 keeps dependents unless told otherwise.
+    orphans: true,
+    ..Rules::SPLIT
+};
+
+/// A job finds its pods by its own uid unless told otherwise.
+fn prepare(job: &mut Object) {
+    if flag(field(job, "spec"), "manualSelector") {
+        return;
+    }
+    let (uid, name) = (object::uid(job).to_owned(), object::name(job).to_owned());
+    let Some(spec) = struct_mut(job, "spec") else { return };
+    if let Some(template) = struct_mut(spec, "template")
+        && let Some(metadata) = struct_mut(template, "metadata")
+        && let Some(labels) = map_mut(metadata, "labels")
+    {
+        for (prefix, value) in [("controller-uid", &uid), ("job-name", &name)] {
+            labels.entry(prefix).or_insert_with(|| json!(value));
+            labels.entry(format!("batch.kubernetes.io/{prefix}")).or_insert_with(|| json!(value));
+        }
+    }
+    if let Some(selector) = struct_mut(spec, "selector")
+        && let Some(labels) = map_mut(selector, "matchLabels")
+    {
+        labels.entry("batch.kubernetes.io/controller-uid").or_insert_with(|| json!(uid));
+    }
+}
+
+/// The labels and the selector that [`prepare`] makes are as it makes them.
+fn generated_selector(job: &Object, prefixed: bool, errors: &mut FieldErrors) {
+    let spec = field(job, "spec");
+    let selector = field(spec, "selector");
+    if flag(spec, "manualSelector") || selector.is_null() {
+        return;
+    }
+    let (uid, name) = (object::uid(job), object::name(job));
+    if uid.is_empty() {
+        errors.required("metadata.uid", "");
+    }
+    let mut expected = vec![("controller-uid", uid), ("job-name", name)];
+    if prefixed {
+        expected.push(("batch.kubernetes.io/controller-uid", uid));
+        expected.push(("batch.kubernetes.io/job-name", name));
+    }
+    let labels = at(spec, &["template", "metadata", "labels"]);
+    for (key, value) in &expected {
+        let path = format!("spec.template.metadata.labels[{key}]");
+        match field(labels, key).as_str() {
+            None => errors.required(path, format!("must be '{value}'")),
+            Some(found) if found != *value => errors.invalid(path, labels, format!("must be '{value}'")),
+            Some(_) => {}
+        }
+    }
+    let expected = expected.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    if !metadata::matcher(selector).matches::<std::collections::BTreeMap<String, String>>(&expected) {
+        errors.invalid("spec.selector", selector, "`selector` not auto-generated");
+    }
+}
+
+/// An indexed job's pods are named after it and their index, which must still be a label.
+fn index_in_hostname(job: &Object, errors: &mut FieldErrors) {
+    let spec = field(job, "spec");
+    if text(spec, "completionMode") != "Indexed" {
+        return;
+    }
+    let Some(completions) = int(spec, "completions").filter(|c| *c > 0) else { return };
+    let name = object::name(job);
+    let last = format!("{name}-{}", completions - 1);
+    if !names::dns1123_label(&last).is_empty() {
+        errors.invalid(
+            "metadata.name",
+            name,
+            format!("will not able to create pod with invalid DNS label: {last}"),
+        );
+    }
+}
+
+fn with_selector(spec: &At<'_>, errors: &mut FieldErrors) {
+    spec_rules(spec, errors);
+    let selector = field(spec.value, "selector");
+    let labels = at(spec.value, &["template", "metadata", "labels"]);
+    let matches = if selector.is_null() {
+        spec.required("selector", "", errors);
+        false
+    } else {
+        metadata::label_selector(selector, &spec.under("selector"), errors);
+        metadata::matcher(selector).matches(&string_map(labels))
+    };
+    if !matches {
+        errors.invalid(
+            spec.under("template.metadata.labels"),
+            labels,
+            "`selector` does not match template `labels`",
+        );
+    }
+}
+
+/// `validateJobSpec`: what holds for a job and for a cron job's template.
+pub fn spec_rules(spec: &At<'_>, errors: &mut FieldErrors) {
+    spec.nonnegative(
+        &[
+            "parallelism",
+            "completions",
+            "activeDeadlineSeconds",
+            "backoffLimit",
+            "ttlSecondsAfterFinished",
+            "backoffLimitPerIndex",
+            "maxFailedIndexes",
+        ],
+        errors,
+    );
+    if spec.has("maxFailedIndexes") && !spec.has("backoffLimitPerIndex") {
+        spec.required("backoffLimitPerIndex", "when maxFailedIndexes is specified", errors);
+    }
+    if spec.has("managedBy") {
+        domain_prefixed_path(spec, "managedBy", errors);
+        if spec.text("managedBy").len() > MANAGED_BY_MAX {
+            errors.too_long(spec.under("managedBy"), MANAGED_BY_MAX);
+        }
+    }
+    spec.choice("completionMode", &["NonIndexed", "Indexed"], errors);
+    let indexed = spec.text("completionMode") == "Indexed";
+    if indexed {
+        indexed_rules(spec, errors);
+    }
+    if matches!(spec.text("completionMode"), "" | "NonIndexed") {
+        for key in ["backoffLimitPerIndex", "maxFailedIndexes"] {
+            if spec.has(key) {
+                spec.invalid(key, "requires indexed completion mode", errors);
+            }
+        }
+    }
+    if spec.has("podFailurePolicy") {
+        failure_policy(spec, errors);
+    }
+    if spec.has("successPolicy") {
+        if indexed {
+            success_policy(spec, errors);
+        } else {
+            spec.invalid("successPolicy", "requires indexed completion mode", errors);
+        }
+    }
+    let replacements: &[&str] =
+        if spec.has("podFailurePolicy") { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
+    spec.choice("podReplacementPolicy", replacements, errors);
+    validate_template(field(spec.value, "template"), &spec.under("template"), errors);
+    let pod = spec.at("template").at("spec");
+    match pod.text("restartPolicy") {
+        "Always" | "" => {
+            pod.required("restartPolicy", "valid values: \"OnFailure\", \"Never\"", errors);
+        }
+        "OnFailure" if spec.has("podFailurePolicy") => {
+            let detail = "only \"Never\" is supported when podFailurePolicy is specified";
+            pod.invalid("restartPolicy", detail, errors);
+        }
+        policy @ ("OnFailure" | "Never") => {
+            let _ = policy;
+        }
+        policy => errors.not_supported(pod.under("restartPolicy"), policy, &["OnFailure", "Never"]),
+    }
+}
+
+fn indexed_rules(spec: &At<'_>, errors: &mut FieldErrors) {
+    let (completions, parallelism) = (spec.int("completions"), spec.int("parallelism"));
+    let failed = spec.int("maxFailedIndexes");
+    if completions.is_none() {
+        spec.required("completions", "when completion mode is Indexed", errors);
+    }
+    if parallelism.is_some_and(|p| p > PARALLELISM_MAX) {
+        let detail =
+            format!("must be less than or equal to {PARALLELISM_MAX} when completion mode is Indexed");
+        spec.invalid("parallelism", detail, errors);
+    }
+    if let (Some(completions), Some(failed)) = (completions, failed)
+        && failed > completions
+    {
+        spec.invalid("maxFailedIndexes", "must be less than or equal to completions", errors);
+    }
+    if failed.is_some_and(|f| f > FAILED_INDEXES_MAX) {
+        let detail = format!("must be less than or equal to {FAILED_INDEXES_MAX}");
+        spec.invalid("maxFailedIndexes", detail, errors);
+    }
+    if completions.is_some_and(|c| c > MANY_COMPLETIONS) && spec.has("backoffLimitPerIndex") {
+        if failed.is_none() {
+            let detail = format!("must be specified when completions is above {MANY_COMPLETIONS}");
+            spec.required("maxFailedIndexes", &detail, errors);
+        }
+        for (key, value, most) in [
+            ("parallelism", parallelism, PARALLELISM_OF_MANY_MAX),
+            ("maxFailedIndexes", failed, FAILED_INDEXES_OF_MANY_MAX),
+        ] {
+            if value.is_some_and(|value| value > most) {
+                spec.invalid(key, format!("must be less than or equal to {most} when completions are above {MANY_COMPLETIONS} and used with backoff limit per index"), errors);
+            }
+        }
+    }
+}
+
+const ACTIONS: [&str; 4] = ["Count", "FailIndex", "FailJob", "Ignore"];
+const STATUSES: [&str; 3] = ["False", "True", "Unknown"];
+
+fn failure_policy(spec: &At<'_>, errors: &mut FieldErrors) {
+    let policy = spec.at("podFailurePolicy");
+    let rules = policy.each("rules");
+    if rules.len() > RULES_MAX {
+        errors.too_many(policy.under("rules"), rules.len(), RULES_MAX);
+    }
+    let pod = at(spec.value, &["template", "spec"]);
+    let containers: Vec<&str> = ["containers", "initContainers"]
+        .iter()
+        .flat_map(|k| items(pod, k))
+        .map(|c| text(c, "name"))
+        .collect();
+    for rule in rules {
+        match rule.text("action") {
+            "" => required_of(rule.under("action"), &ACTIONS, errors),
+            "FailIndex" if !spec.has("backoffLimitPerIndex") => {
+                rule.invalid("action", "requires the backoffLimitPerIndex to be set", errors);
+            }
+            action if ACTIONS.contains(&action) => {}
+            action => errors.not_supported(rule.under("action"), action, &ACTIONS),
+        }
+        let conditions = rule.each("onPodConditions");
+        if rule.has("onExitCodes") {
+            exit_codes(&rule.at("onExitCodes"), &containers, errors);
+        }
+        if conditions.len() > CONDITIONS_MAX {
+            errors.too_many(rule.under("onPodConditions"), conditions.len(), CONDITIONS_MAX);
+        }
+        for pattern in &conditions {
+            pattern.shaped("type", names::qualified_name, errors);
+            match pattern.text("status") {
+                "" => required_of(pattern.under("status"), &STATUSES, errors),
+                status if STATUSES.contains(&status) => {}
+                status => errors.not_supported(pattern.under("status"), status, &STATUSES),
+            }
+        }
+        match (rule.has("onExitCodes"), !conditions.is_empty()) {
+            (true, true) => invalid_without_value(
+                &rule.path,
+                "specifying both OnExitCodes and OnPodConditions is not supported",
+                errors,
+            ),
+            (false, false) => invalid_without_value(
+                &rule.path,
+                "specifying one of OnExitCodes and OnPodConditions is required",
+                errors,
+            ),
+            _ => {}
+        }
+    }
+}
+
+fn exit_codes(codes: &At<'_>, containers: &[&str], errors: &mut FieldErrors) {
+    let operators = ["In", "NotIn"];
+    match codes.text("operator") {
+        "" => required_of(codes.under("operator"), &operators, errors),
+        operator if operators.contains(&operator) => {}
+        operator => errors.not_supported(codes.under("operator"), operator, &operators),
+    }
+    if codes.has("containerName") && !containers.contains(&codes.text("containerName")) {
+        let detail = "must be one of the container or initContainer names in the pod template";
+        codes.invalid("containerName", detail, errors);
+    }
+    let values: Vec<i64> = items(codes.value, "values").iter().filter_map(Value::as_i64).collect();
+    if values.is_empty() {
+        codes.invalid("values", "at least one value is required", errors);
+    } else if values.len() > EXIT_CODES_MAX {
+        errors.too_many(codes.under("values"), values.len(), EXIT_CODES_MAX);
+    }
+    let path = codes.under("values");
+    for (i, value) in values.iter().enumerate() {
+        if codes.text("operator") == "In" && *value == 0 {
+            errors.invalid(format!("{path}[{i}]"), value, "must not be 0 for the In operator");
+        }
+        if values[..i].contains(value) {
+            errors.duplicate(format!("{path}[{i}]"), value);
+        }
+    }
+    if !values.is_sorted() {
+        codes.invalid("values", "must be ordered", errors);
+    }
+}
+
+fn success_policy(spec: &At<'_>, errors: &mut FieldErrors) {
+    let policy = spec.at("successPolicy");
+    let rules = policy.each("rules");
+    if rules.is_empty() {
+        let detail = "at least one rules must be specified when the successPolicy is specified";
+        policy.required("rules", detail, errors);
+    }
+    if rules.len() > RULES_MAX {
+        errors.too_many(policy.under("rules"), rules.len(), RULES_MAX);
+    }
+    let completions = spec.int("completions").unwrap_or(0);
+    for rule in rules {
+        let (count, named) = (rule.int("succeededCount"), rule.has("succeededIndexes"));
+        if count.is_none() && !named {
+            let detail = "at least one of succeededCount or succeededIndexes must be specified";
+            errors.required(&rule.path, detail);
+        }
+        let mut total = 0;
+        if named {
+            let text = rule.text("succeededIndexes");
+            if text.len() > SUCCEEDED_INDEXES_BYTES_MAX {
+                errors.too_long(rule.under("succeededIndexes"), SUCCEEDED_INDEXES_BYTES_MAX);
+            }
+            match indexes::count(text, completions) {
+                Ok(count) => total = count,
+                Err(why) => {
+                    rule.invalid(
+                        "succeededIndexes",
+                        format!("error parsing succeededIndexes: {why}"),
+                        errors,
+                    );
+                }
+            }
+        }
+        rule.nonnegative(&["succeededCount"], errors);
+        if count.is_some_and(|count| count > completions) {
+            let detail =
+                format!("must be less than or equal to {completions} (the number of specified completions)");
+            rule.invalid("succeededCount", detail, errors);
+        }
+        if named && count.is_some_and(|count| count > total) {
+            let detail = format!(
+                "must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)"
+            );
+            rule.invalid("succeededCount", detail, errors);
+        }
+    }
+}
+
+fn validate_update(new: &Object, old: &Object, errors: &mut FieldErrors) {
+    let before = field(old, "spec");
+    let labels = at(before, &["template", "metadata", "labels"]);
+    let prefixed = ["job-name", "controller-uid"]
+        .iter()
+        .all(|key| field(labels, &format!("batch.kubernetes.io/{key}")).is_string());
+    generated_selector(new, prefixed, errors);
+    let (spec, before) = (At::root(new).at("spec"), At::root(old).at("spec"));
+    with_selector(&spec, errors);
+    index_in_hostname(new, errors);
+    completions(&spec, &before, errors);
+    spec.immutable(&before, &["selector"], errors);
+    template(new, old, errors);
+    let keys = ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"];
+    spec.immutable(&before, &keys, errors);
+}
+
+/// Fixed, but for an indexed job together with its parallelism.
+fn completions(spec: &At<'_>, before: &At<'_>, errors: &mut FieldErrors) {
+    if spec.text("completionMode") != "Indexed" {
+        spec.immutable(before, &["completions"], errors);
+        return;
+    }
+    let now = spec.int("completions");
+    if now.is_some() && now != before.int("completions") && now != spec.int("parallelism") {
+        spec.invalid("completions", "can only be modified in tandem with spec.parallelism", errors);
+    }
+}
+
+/// The template is fixed; while the job is suspended and has no pods, where its pods may run and what they ask
+/// for may change.
+fn template(new: &Object, old: &Object, errors: &mut FieldErrors) {
+    let (now, mut then) = (at(new, &["spec", "template"]), at(old, &["spec", "template"]).clone());
+    let suspended = flag(field(old, "spec"), "suspend");
+    let status = field(old, "status");
+    let settled = suspended
+        && (field(status, "startTime").is_null() || super::status::condition(old, "Suspended"))
+        && int(status, "active").unwrap_or(0) == 0;
+    if settled {
+        scheduling_as(&mut then, now);
+    }
+    if !suspended || !settled {
+        if !same(now, &then) {
+            errors.invalid("spec.template", now, IMMUTABLE);
+        }
+        return;
+    }
+    // What containers ask for may change too.
+    for key in ["containers", "initContainers"] {
+        let wanted = items(field(now, "spec"), key);
+        let Some(spec) = child_mut(&mut then, "spec") else { continue };
+        let containers = items_mut(spec, key);
+        if containers.len() != wanted.len() {
+            continue;
+        }
+        for (container, wanted) in containers.iter_mut().zip(wanted) {
+            if text(container, "name") == text(wanted, "name") {
+                carry(container, wanted, "resources");
+            }
+        }
+    }
+    let pod = field(now, "spec");
+    if !same(pod, field(&then, "spec")) {
+        errors.invalid("spec.template.spec", pod, IMMUTABLE);
+    }
+}
+
+/// Gives `old` the new template's scheduling directives.
+fn scheduling_as(old: &mut Value, new: &Value) {
+    let pod = field(new, "spec");
+    if let Some(spec) = struct_mut(old, "spec") {
+        let node = at(pod, &["affinity", "nodeAffinity"]).clone();
+        if let Some(affinity) = struct_mut(spec, "affinity") {
+            set(affinity, "nodeAffinity", node);
+        }
+        if crate::registry::tree::is_zero(field(spec, "affinity")) {
+            remove(spec, "affinity");
+        }
+        for key in ["nodeSelector", "tolerations", "schedulingGates"] {
+            carry(spec, pod, key);
+        }
+    }
+    if let Some(metadata) = struct_mut(old, "metadata") {
+        for key in ["labels", "annotations"] {
+            carry(metadata, field(new, "metadata"), key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::checks::{found, found_on_update};
+
+    fn job() -> Value {
+        json!({"metadata": {"name": "a", "uid": "u"}, "spec": {"template": {"spec": {
+            "restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}}}})
+    }
+
+    fn check(spec: Value, expected: &[&str]) {
+        let mut object = job();
+        for (key, value) in spec.as_object().expect("fields") {
+            object["spec"][key] = value.clone();
+        }
+        assert_eq!(found(JOB, &object), expected, "{spec}");
+    }
+
+    #[test]
+    fn bad_jobs_are_refused_in_upstreams_words() {
+        check(json!({}), &[]);
+        check(
+            json!({"parallelism": -1}),
+            &["spec.parallelism: Invalid value: -1: must be greater than or equal to 0"],
+        );
+        check(
+            json!({"maxFailedIndexes": 1}),
+            &[
+                "spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified",
+                "spec.maxFailedIndexes: Invalid value: 1: requires indexed completion mode",
+            ],
+        );
+        check(
+            json!({"managedBy": "me"}),
+            &[
+                "spec.managedBy: Invalid value: \"me\": must be a domain-prefixed path (such as \"acme.io/foo\")",
+            ],
+        );
+        check(
+            json!({"completionMode": "Indexed", "parallelism": 100_001}),
+            &[
+                "spec.completions: Required value: when completion mode is Indexed",
+                "spec.parallelism: Invalid value: 100001: must be less than or equal to 100000 when completion mode is Indexed",
+            ],
+        );
+        check(
+            json!({"podFailurePolicy": {"rules": [{"action": "FailJob"}]}}),
+            &[
+                "spec.podFailurePolicy.rules[0]: Invalid value: specifying one of OnExitCodes and OnPodConditions is required",
+            ],
+        );
+        check(
+            json!({"podFailurePolicy": {"rules": [{"onExitCodes": {"operator": "In", "values": [2, 1, 0]}}]}}),
+            &[
+                "spec.podFailurePolicy.rules[0].action: Required value: valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]",
+                "spec.podFailurePolicy.rules[0].onExitCodes.values[2]: Invalid value: 0: must not be 0 for the In operator",
+                "spec.podFailurePolicy.rules[0].onExitCodes.values: Invalid value: [2,1,0]: must be ordered",
+            ],
+        );
+        check(
+            json!({"completionMode": "Indexed", "completions": 3, "successPolicy": {"rules": [{"succeededIndexes": "1,7"}]}}),
+            &[
+                "spec.successPolicy.rules[0].succeededIndexes: Invalid value: \"1,7\": error parsing succeededIndexes: too large index: \"7\"",
+            ],
+        );
+        check(
+            json!({"successPolicy": {"rules": []}}),
+            &["spec.successPolicy: Invalid value: {\"rules\":[]}: requires indexed completion mode"],
+        );
+        check(
+            json!({"podReplacementPolicy": "Soon"}),
+            &[
+                "spec.podReplacementPolicy: Unsupported value: \"Soon\": supported values: \"Failed\", \"TerminatingOrFailed\"",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_restart_policy_must_be_chosen() {
+        let mut object = job();
+        object["spec"]["template"]["spec"]["restartPolicy"] = json!("Always");
+        assert_eq!(
+            found(JOB, &object),
+            ["spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""]
+        );
+    }
+
+    #[test]
+    fn the_template_may_change_while_suspended() {
+        let change = |o: &mut Value| o["spec"]["template"]["spec"]["nodeSelector"] = json!({"a": "b"});
+        let errors = found_on_update(JOB, &job(), change);
+        assert!(
+            errors[0].starts_with("spec.template: Invalid value: ")
+                && errors[0].ends_with("field is immutable")
+        );
+        let mut suspended = job();
+        suspended["spec"]["suspend"] = json!(true);
+        assert!(found_on_update(JOB, &suspended, change).is_empty());
+        let image = |o: &mut Value| o["spec"]["template"]["spec"]["containers"][0]["image"] = json!("y");
+        assert!(found_on_update(JOB, &suspended, image)[0].starts_with("spec.template.spec: Invalid value"));
+    }
+
+    #[test]
+    fn completions_stay_or_move_with_parallelism() {
+        assert_eq!(
+            found_on_update(JOB, &job(), |o| o["spec"]["completions"] = json!(2)),
+            ["spec.completions: Invalid value: 2: field is immutable"]
+        );
+        let mut indexed = job();
+        indexed["spec"]["completionMode"] = json!("Indexed");
+        indexed["spec"]["completions"] = json!(1);
+        assert!(
+            found_on_update(JOB, &indexed, |o| {
+                o["spec"]["completions"] = json!(2);
+                o["spec"]["parallelism"] = json!(2);
+            })
+            .is_empty()
+        );
+    }
+}
