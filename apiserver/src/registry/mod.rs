@@ -7,12 +7,15 @@
 //! storage; effects (service addresses) live in [`crate::resources::Hooks`], calls to other daemons in
 //! custom subresources, and whatever needs to know who asks is an admission plugin.
 
+pub mod admission_registration;
+pub mod aggregation;
 pub mod apps;
 pub mod autoscaling;
 pub mod batch;
 pub mod checks;
 pub mod core;
 pub mod deps;
+pub mod flow_control;
 pub mod names;
 pub mod networking;
 pub mod others;

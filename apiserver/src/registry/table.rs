@@ -1,9 +1,12 @@
 //! One row per kind: which rules it has.
 
 use super::core::{config, endpoints, event, namespace, node, pod, quotas, service, volumes};
-use super::others::{LEASE, certificates, defaults, scheduling};
+use super::others::{LEASE, LEASE_CANDIDATE, certificates, scheduling};
 use super::rules::{Rules, StatusRule};
-use super::{apps, autoscaling, batch, networking, policy, rbac, storage};
+use super::{
+    admission_registration, aggregation, apps, autoscaling, batch, flow_control, networking, policy, rbac,
+    storage,
+};
 
 /// The rules of one stored resource.
 pub fn rules(group: &str, resource: &str) -> Rules {
@@ -27,12 +30,7 @@ pub fn rules(group: &str, resource: &str) -> Rules {
         ("apiextensions.k8s.io", "customresourcedefinitions") => {
             Rules { unconditional_update: false, ..Rules::SPLIT }
         }
-        ("apiregistration.k8s.io", "apiservices") => Rules {
-            default: defaults::api_service,
-            status: StatusRule::Split,
-            unconditional_update: false,
-            ..Rules::PLAIN
-        },
+        ("apiregistration.k8s.io", "apiservices") => aggregation::API_SERVICE,
         ("apps", "controllerrevisions") => apps::CONTROLLER_REVISION,
         ("apps", "daemonsets") => apps::DAEMON_SET,
         ("apps", "deployments") => apps::DEPLOYMENT,
@@ -46,14 +44,10 @@ pub fn rules(group: &str, resource: &str) -> Rules {
             Rules { status: StatusRule::Split, unconditional_update: false, ..Rules::PLAIN }
         }
         ("coordination.k8s.io", "leases") => LEASE,
-        ("coordination.k8s.io", _) => {
-            Rules { create_on_update: true, unconditional_update: false, ..Rules::PLAIN }
-        }
+        ("coordination.k8s.io", _) => LEASE_CANDIDATE,
         ("discovery.k8s.io", "endpointslices") => endpoints::SLICE,
-        ("flowcontrol.apiserver.k8s.io", "flowschemas") => {
-            Rules { default: defaults::flow_schema, ..Rules::SPLIT }
-        }
-        ("flowcontrol.apiserver.k8s.io", _) => Rules { default: defaults::priority_level, ..Rules::SPLIT },
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => flow_control::FLOW_SCHEMA,
+        ("flowcontrol.apiserver.k8s.io", _) => flow_control::PRIORITY_LEVEL,
         ("internal.apiserver.k8s.io" | "storagemigration.k8s.io", _) => {
             Rules { status: StatusRule::Split, unconditional_update: false, ..Rules::PLAIN }
         }
@@ -84,14 +78,12 @@ pub fn rules(group: &str, resource: &str) -> Rules {
 }
 
 fn registration(resource: &str) -> Rules {
-    let base = Rules { unconditional_update: false, ..Rules::COUNTED };
     match resource {
-        "validatingadmissionpolicies" => {
-            Rules { default: defaults::admission_policy, status: StatusRule::Split, ..base }
-        }
-        "mutatingadmissionpolicies" => Rules { default: defaults::admission_policy, ..base },
-        "validatingwebhookconfigurations" => Rules { default: defaults::validating_webhooks, ..base },
-        "mutatingwebhookconfigurations" => Rules { default: defaults::mutating_webhooks, ..base },
-        _ => Rules { default: defaults::admission_policy_binding, ..base },
+        "validatingadmissionpolicies" => admission_registration::POLICY,
+        "mutatingadmissionpolicies" => admission_registration::MUTATING_POLICY,
+        "validatingwebhookconfigurations" => admission_registration::VALIDATING_WEBHOOKS,
+        "mutatingwebhookconfigurations" => admission_registration::MUTATING_WEBHOOKS,
+        "mutatingadmissionpolicybindings" => admission_registration::MUTATING_BINDING,
+        _ => admission_registration::BINDING,
     }
 }

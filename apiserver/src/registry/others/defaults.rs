@@ -1,4 +1,4 @@
-//! Kinds of which only the defaults are here.
+//! The defaults of groups whose rules are short of a room for them.
 
 use serde_json::{Value, json};
 

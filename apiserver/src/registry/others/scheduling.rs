@@ -3,6 +3,7 @@
 use common::status::FieldErrors;
 
 use crate::object::{self, Object};
+use crate::registry::checks::At;
 use crate::registry::core::immutable;
 use crate::registry::names;
 use crate::registry::pod_template::containers::one_of;
@@ -54,13 +55,23 @@ pub const RUNTIME_CLASS: Rules = Rules {
         }
     },
     validate: |class, errors| {
-        let handler = text(class, "handler");
-        for message in names::dns1123_label(handler) {
-            errors.invalid("handler", handler, message);
+        At::root(class).required_shaped("handler", names::dns1123_label, errors);
+        let overhead = field(field(class, "overhead"), "podFixed");
+        if !overhead.is_null() {
+            resources::validate(&serde_json::json!({"limits": overhead}), &[], "overhead", errors);
         }
         let scheduling = field(class, "scheduling");
         metadata::labels(field(scheduling, "nodeSelector"), "scheduling.nodeSelector", errors);
         tolerations::validate(scheduling, "scheduling.tolerations", errors);
+        let listed = crate::registry::tree::items(scheduling, "tolerations");
+        let same = |a: &serde_json::Value, b: &serde_json::Value| {
+            ["key", "operator", "value", "effect"].iter().all(|key| text(a, key) == text(b, key))
+        };
+        for (i, toleration) in listed.iter().enumerate() {
+            if listed[..i].iter().any(|other| same(other, toleration)) {
+                errors.duplicate(format!("scheduling.tolerations[{i}]"), toleration);
+            }
+        }
     },
     validate_update: |new, old, errors| immutable(new, old, &["handler"], errors),
     create_on_update: true,

@@ -1,0 +1,396 @@
+//! Validating and mutating admission policies and their bindings.
+
+use common::status::FieldErrors;
+
+use super::{match_conditions, rule};
+use crate::object::{self, Object};
+use crate::registry::checks::At;
+use crate::registry::names;
+use crate::registry::others::defaults;
+use crate::registry::policy::conditions;
+use crate::registry::rules::{Rules, StatusRule};
+
+const AUDIT_ANNOTATIONS_MAX: usize = 20;
+const AUDIT_EXPRESSION_BYTES_MAX: usize = 5 * 1024;
+const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
+/// Words that no variable may have for a name.
+const RESERVED: [&str; 21] = [
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
+
+const BASE: Rules = Rules { unconditional_update: false, ..Rules::COUNTED };
+
+pub const POLICY: Rules = Rules {
+    default: defaults::admission_policy,
+    validate: validating_policy,
+    validate_status: |new, _, errors| {
+        let checking = At::root(new).at("status").at("typeChecking");
+        for warning in checking.each("expressionWarnings") {
+            warning.required_text("warning", errors);
+            warning.required_text("fieldRef", errors);
+        }
+        conditions(new, errors);
+    },
+    status: StatusRule::Split,
+    ..BASE
+};
+
+pub const MUTATING_POLICY: Rules =
+    Rules { default: defaults::admission_policy, validate: mutating_policy, ..BASE };
+
+pub const BINDING: Rules = Rules {
+    default: defaults::admission_policy_binding,
+    validate: |binding, errors| {
+        let spec = At::root(binding).at("spec");
+        binding_spec(&spec, errors);
+        let actions = spec.strings("validationActions");
+        let known = ["Deny", "Warn", "Audit"];
+        for (i, action) in actions.iter().enumerate() {
+            let path = format!("{}[{i}]", spec.under("validationActions"));
+            if !known.contains(action) {
+                errors.not_supported(&path, action, &known);
+            }
+            if actions[..i].contains(action) {
+                errors.duplicate(&path, action);
+            }
+        }
+        if actions.contains(&"Deny") && actions.contains(&"Warn") {
+            spec.invalid("validationActions", "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)", errors);
+        }
+        if actions.is_empty() {
+            spec.required("validationActions", "at least one validation action is required", errors);
+        }
+    },
+    ..BASE
+};
+
+pub const MUTATING_BINDING: Rules = Rules {
+    default: defaults::admission_policy_binding,
+    validate: |binding, errors| {
+        let spec = At::root(binding).at("spec");
+        binding_spec(&spec, errors);
+        no_deletes(&spec.at("matchResources"), errors);
+    },
+    ..BASE
+};
+
+fn common_rules(spec: &At<'_>, errors: &mut FieldErrors) {
+    if spec.has("failurePolicy") {
+        spec.choice("failurePolicy", &["Fail", "Ignore"], errors);
+    } else {
+        spec.required("failurePolicy", "", errors);
+    }
+    if spec.has("paramKind") {
+        param_kind(&spec.at("paramKind"), errors);
+    }
+    let constraints = spec.at("matchConstraints");
+    if constraints.present() {
+        match_resources(&constraints, errors);
+        if constraints.each("resourceRules").is_empty() {
+            constraints.required("resourceRules", "", errors);
+        }
+    } else {
+        errors.required(&constraints.path, "");
+    }
+}
+
+fn variables(spec: &At<'_>, errors: &mut FieldErrors) {
+    for variable in spec.each("variables") {
+        let name = variable.text("name");
+        if name.trim().is_empty() {
+            variable.required("name", "name is not specified", errors);
+        } else {
+            let mut bytes = name.bytes();
+            let fits = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+                && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+                && !RESERVED.contains(&name);
+            if !fits {
+                variable.invalid("name", "must be a valid CEL identifier", errors);
+            }
+        }
+        if variable.text("expression").trim().is_empty() {
+            variable.required("expression", "expression is not specified", errors);
+        }
+    }
+}
+
+fn validating_policy(policy: &Object, errors: &mut FieldErrors) {
+    let spec = At::root(policy).at("spec");
+    common_rules(&spec, errors);
+    match_conditions(&spec, errors);
+    variables(&spec, errors);
+    let (validations, annotations) = (spec.each("validations"), spec.each("auditAnnotations"));
+    if validations.is_empty() && annotations.is_empty() {
+        for key in ["validations", "auditAnnotations"] {
+            spec.required(key, "validations or auditAnnotations must contain at least one item", errors);
+        }
+        return;
+    }
+    for validation in validations {
+        if validation.text("expression").trim().is_empty() {
+            validation.required("expression", "expression is not specified", errors);
+        }
+        for key in ["messageExpression", "message"] {
+            let text = validation.text(key);
+            if !text.is_empty() && text.trim().is_empty() {
+                validation.invalid(key, "must be non-empty if specified", errors);
+            } else if key == "message" && text.trim().contains(['\n', '\r']) {
+                validation.invalid(key, "must not contain line breaks", errors);
+            }
+        }
+        validation.choice("reason", &REASONS, errors);
+    }
+    if annotations.len() > AUDIT_ANNOTATIONS_MAX {
+        let detail = format!("must not have more than {AUDIT_ANNOTATIONS_MAX} auditAnnotations");
+        spec.invalid("auditAnnotations", detail, errors);
+    }
+    let name = object::name(policy);
+    for (i, annotation) in annotations.iter().enumerate() {
+        let key = annotation.text("key");
+        if name.is_empty() {
+            annotation.invalid("key", "requires metadata.name be non-empty", errors);
+        } else {
+            let whole = format!("{name}/{key}");
+            for message in names::qualified_name(&whole) {
+                errors.invalid(annotation.under("key"), &whole, message);
+            }
+        }
+        let expression = annotation.text("valueExpression").trim();
+        if expression.is_empty() {
+            annotation.required("valueExpression", "valueExpression is not specified", errors);
+        } else if expression.len() > AUDIT_EXPRESSION_BYTES_MAX {
+            let detail = format!("must not exceed {AUDIT_EXPRESSION_BYTES_MAX} bytes in length");
+            annotation.required("valueExpression", &detail, errors);
+        }
+        if annotations[..i].iter().any(|other| other.text("key") == key) {
+            errors.duplicate(annotation.under("key"), key);
+        }
+    }
+}
+
+fn mutating_policy(policy: &Object, errors: &mut FieldErrors) {
+    let spec = At::root(policy).at("spec");
+    common_rules(&spec, errors);
+    no_deletes(&spec.at("matchConstraints"), errors);
+    match_conditions(&spec, errors);
+    variables(&spec, errors);
+    let mutations = spec.each("mutations");
+    if mutations.is_empty() {
+        spec.required("mutations", "mutations must contain at least one item", errors);
+    }
+    for mutation in mutations {
+        let (kind, wanted, other) = match mutation.text("patchType") {
+            "" => {
+                mutation.required("patchType", "", errors);
+                continue;
+            }
+            "JSONPatch" => ("JSONPatch", "jsonPatch", "applyConfiguration"),
+            "ApplyConfiguration" => ("ApplyConfiguration", "applyConfiguration", "jsonPatch"),
+            unknown => {
+                let known = ["ApplyConfiguration", "JSONPatch"];
+                errors.not_supported(mutation.under("patchType"), unknown, &known);
+                continue;
+            }
+        };
+        let patch = mutation.at(wanted);
+        if !patch.present() {
+            mutation.required(wanted, &format!("must be specified when patchType is {kind}"), errors);
+        } else if patch.text("expression").trim().is_empty() {
+            patch.required("expression", "", errors);
+        }
+        if mutation.has(other) {
+            errors.invalid(
+                mutation.under(other),
+                format!("{{{other}}}"),
+                format!("must not be specified when patchType is {kind}"),
+            );
+        }
+    }
+    spec.required_choice("reinvocationPolicy", &["IfNeeded", "Never"], errors);
+}
+
+/// A mutating policy cannot look at deletes.
+fn no_deletes(matched: &At<'_>, errors: &mut FieldErrors) {
+    let known = ["*", "CREATE", "UPDATE", "CONNECT"];
+    for operation in matched.each("resourceRules").iter().flat_map(|rule| rule.strings("operations")) {
+        if !known.contains(&operation) {
+            errors.not_supported(matched.under("resourceRules.operations"), operation, &known);
+        }
+    }
+}
+
+fn param_kind(kind: &At<'_>, errors: &mut FieldErrors) {
+    let api_version = kind.text("apiVersion");
+    if kind.required_text("apiVersion", errors) {
+        let mut whole = |value: &str, messages: Vec<String>| {
+            if !messages.is_empty() {
+                errors.invalid(kind.under("apiVersion"), value, messages.join(","));
+            }
+        };
+        match api_version.split('/').collect::<Vec<_>>().as_slice() {
+            [version] => whole(version, names::dns1035_label(version)),
+            ["", ""] => whole(api_version, vec!["version must be specified".to_owned()]),
+            [group, version] => {
+                if !group.is_empty() {
+                    whole(group, names::dns1123_subdomain(group));
+                }
+                if version.is_empty() {
+                    whole(api_version, vec!["version must be specified".to_owned()]);
+                } else {
+                    whole(version, names::dns1035_label(version));
+                }
+            }
+            _ => whole(api_version, vec![format!("unexpected GroupVersion string: {api_version}")]),
+        }
+    }
+    if kind.required_text("kind", errors) {
+        let messages = names::dns1035_label(&kind.text("kind").to_lowercase());
+        if !messages.is_empty() {
+            let detail = format!("may have mixed case, but should otherwise match: {}", messages.join(","));
+            kind.invalid("kind", detail, errors);
+        }
+    }
+}
+
+fn match_resources(matched: &At<'_>, errors: &mut FieldErrors) {
+    if matched.has("matchPolicy") {
+        matched.choice("matchPolicy", &["Equivalent", "Exact"], errors);
+    } else {
+        matched.required("matchPolicy", "", errors);
+    }
+    for key in ["namespaceSelector", "objectSelector"] {
+        if matched.has(key) {
+            matched.selector(key, errors);
+        } else {
+            matched.required(key, "", errors);
+        }
+    }
+    for key in ["resourceRules", "excludeResourceRules"] {
+        for place in matched.each(key) {
+            let resource_names = place.strings("resourceNames");
+            for (i, name) in resource_names.iter().enumerate() {
+                let path = format!("{}[{i}]", place.under("resourceNames"));
+                for message in names::path_segment(name) {
+                    errors.invalid(&path, name, message);
+                }
+                if resource_names[..i].contains(name) {
+                    errors.duplicate(&path, name);
+                }
+            }
+            rule(&place, errors);
+        }
+    }
+}
+
+fn binding_spec(spec: &At<'_>, errors: &mut FieldErrors) {
+    spec.required_shaped("policyName", names::dns1123_subdomain, errors);
+    let reference = spec.at("paramRef");
+    if reference.present() {
+        let (named, selected) = (!reference.text("name").is_empty(), reference.has("selector"));
+        reference.shaped_if_set("name", names::path_segment, errors);
+        if named && selected {
+            reference.forbidden("name", "name and selector are mutually exclusive", errors);
+        }
+        reference.selector("selector", errors);
+        if named && selected {
+            reference.forbidden("selector", "name and selector are mutually exclusive", errors);
+        }
+        if !named && !selected {
+            errors.required(&reference.path, "one of name or selector must be specified");
+        }
+        reference.required_choice("parameterNotFoundAction", &["Deny", "Allow"], errors);
+    }
+    let matched = spec.at("matchResources");
+    if matched.present() {
+        match_resources(&matched, errors);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::checks::found;
+    use serde_json::{Value, json};
+
+    fn constraints() -> Value {
+        json!({"resourceRules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"],
+            "resources": ["pods"]}]})
+    }
+
+    #[test]
+    fn bad_policies_are_refused_in_upstreams_words() {
+        let check = |key: &str, value: Value, expected: &[&str]| {
+            let mut policy = json!({"metadata": {"name": "p"}, "spec": {"matchConstraints": constraints(),
+                "validations": [{"expression": "true"}]}});
+            crate::registry::tree::set(&mut policy["spec"], key, value);
+            assert_eq!(found(POLICY, &policy), expected, "{key}");
+        };
+        check("failurePolicy", json!("Ignore"), &[]);
+        check(
+            "validations",
+            Value::Null,
+            &[
+                "spec.validations: Required value: validations or auditAnnotations must contain at least one item",
+                "spec.auditAnnotations: Required value: validations or auditAnnotations must contain at least one item",
+            ],
+        );
+        check("matchConstraints", Value::Null, &["spec.matchConstraints: Required value"]);
+        check(
+            "variables",
+            json!([{"name": "if", "expression": "1"}]),
+            &["spec.variables[0].name: Invalid value: \"if\": must be a valid CEL identifier"],
+        );
+        check(
+            "paramKind",
+            json!({"apiVersion": "a/b/c", "kind": "K"}),
+            &["spec.paramKind.apiVersion: Invalid value: \"a/b/c\": unexpected GroupVersion string: a/b/c"],
+        );
+        check(
+            "auditAnnotations",
+            json!([{"key": "k", "valueExpression": "'v'"}, {"key": "k", "valueExpression": " "}]),
+            &[
+                "spec.auditAnnotations[1].valueExpression: Required value: valueExpression is not specified",
+                "spec.auditAnnotations[1].key: Duplicate value: \"k\"",
+            ],
+        );
+    }
+
+    #[test]
+    fn bad_bindings_are_refused_in_upstreams_words() {
+        assert_eq!(
+            found(BINDING, &json!({"spec": {"validationActions": ["Deny", "Warn"]}})),
+            [
+                "spec.policyName: Required value",
+                "spec.validationActions: Invalid value: [\"Deny\",\"Warn\"]: must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)"
+            ]
+        );
+        assert_eq!(
+            found(
+                MUTATING_POLICY,
+                &json!({"spec": {"matchConstraints": constraints(),
+                "reinvocationPolicy": "Never", "mutations": [{"patchType": "JSONPatch"}]}})
+            ),
+            ["spec.mutations[0].jsonPatch: Required value: must be specified when patchType is JSONPatch"]
+        );
+    }
+}
