@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::shutdown::{CancellationToken, Tasks};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::errors::About;
 use super::state::State;
@@ -44,6 +44,8 @@ pub struct Cacher {
     /// The revision reached; 0 until the first state is complete.
     pub(super) reached: watch::Sender<Revision>,
     own_writes: Mutex<BTreeMap<Revision, Arc<CachedObject>>>,
+    /// A watcher came whose bookmark is due before all others.
+    pub(super) due_changed: Notify,
     stop: CancellationToken,
 }
 
@@ -57,6 +59,7 @@ impl Cacher {
             state: RwLock::new(State::empty()),
             reached: watch::Sender::new(Revision(0)),
             own_writes: Mutex::default(),
+            due_changed: Notify::new(),
             stop: stop.clone(),
         });
         let follower = cacher.clone();
@@ -118,6 +121,11 @@ impl Cacher {
             own.pop_first();
         }
         own.remove(&revision)
+    }
+
+    /// Own writes belong to a past that the store no longer has.
+    pub(super) fn forget_own_writes(&self) {
+        self.own_writes.lock().clear();
     }
 
     /// Waits until the cache is at `revision` or later.

@@ -92,6 +92,11 @@ pub(super) fn continue_expired(token: String) -> Status {
     status
 }
 
+/// 400 of a page that names a revision of its own.
+pub(super) fn version_with_continue() -> Status {
+    Status::bad_request("specifying resource version is not allowed when using continue")
+}
+
 /// 504 of a revision that has not been reached in time.
 pub(super) fn too_large(requested: Revision, current: Revision) -> Status {
     Status::timeout(format!("Too large resource version: {requested}, current: {current}"))

@@ -37,9 +37,17 @@ impl Change {
         Self { revision, object, previous, at: Instant::now(), gone: OnceLock::new() }
     }
 
-    fn key(&self) -> &str {
+    fn subject(&self) -> &CachedObject {
         let subject = self.object.as_ref().or(self.previous.as_ref());
-        &subject.expect("a change has an object or had one").key
+        subject.expect("a change has an object or had one")
+    }
+
+    fn key(&self) -> &str {
+        &self.subject().key
+    }
+
+    pub(super) fn namespace(&self) -> &str {
+        &self.subject().namespace
     }
 
     /// The previous object at this change's revision, made once for all watchers that lose sight of it.

@@ -11,8 +11,10 @@ mod history;
 mod paging;
 mod reads;
 mod reflect;
+mod scopes;
 mod state;
 mod watchers;
+mod watches;
 mod writes;
 
 #[cfg(test)]
@@ -92,15 +94,20 @@ pub struct ListPage {
     pub remaining: Option<u64>,
 }
 
-/// A watch as asked for. `resource_version`: `None` starts with the current state as ADDED events ("get state
-/// and start at most recent"), `Some(0)` likewise from any cached state, `Some(n)` exactly after `n`.
+/// A watch as asked for.
 #[derive(Debug, Clone, Default)]
 pub struct WatchQuery {
     pub selection: Selection,
+    /// With initial events, how old the state may be: `None` not at all, `Some(0)` whatever the cache has,
+    /// `Some(n)` not older than `n`. Without, what the watch begins after: `None` the newest revision,
+    /// `Some(0)` what the cache has, `Some(n)` exactly `n`.
     pub resource_version: Option<Revision>,
+    /// Say about every minute, and shortly before the end, how far the resource has come.
     pub bookmarks: bool,
-    /// `sendInitialEvents=true`: state first, then a bookmark annotated `k8s.io/initial-events-end`.
+    /// The state first, as ADDED events, and (with bookmarks) one annotated `k8s.io/initial-events-end` behind.
     pub send_initial_events: bool,
+    /// When the caller will end this watch.
+    pub ends_at: Option<tokio::time::Instant>,
 }
 
 /// What a watcher is told, already translated for its selection: an object that leaves the selection is

@@ -1,4 +1,4 @@
-//! Get, list and watch.
+//! Get and list.
 
 use std::sync::Arc;
 
@@ -7,21 +7,22 @@ use common::status::Status;
 use super::engine::Cacher;
 use super::paging::{Continue, successor};
 use super::state::{Range, State};
-use super::watchers::{self, Watcher};
-use super::{
-    CachedObject, ListPage, ListQuery, Selection, VersionMatch, WatchEvent, WatchQuery, WatchReceiver,
-};
-use super::{entry, errors};
+use super::{CachedObject, ListPage, ListQuery, Selection, VersionMatch};
+use super::{entry, errors, watchers};
 use crate::storage::{KeyValue, Revision, StoreError};
 
 /// Objects per page when a list is read from the store.
 const STORE_PAGE: usize = 2000;
 
-/// One list's place: what it is about, where it begins and at which revision.
-struct Page<'a> {
+/// One list's place: what it is about, and where it begins.
+pub(super) struct Page<'a> {
     selection: &'a Selection,
+    /// What continue tokens are relative to.
     prefix: String,
+    /// What is looked through: the prefix, or less when the selection names one object.
+    within: String,
     from: String,
+    /// 0 for no limit.
     limit: usize,
 }
 
@@ -35,11 +36,9 @@ impl Cacher {
         let key = self.key(namespace, name);
         match resource_version {
             None => return self.read_newest(&key, name).await,
-            Some(Revision(0)) => {
-                if !self.ready().await {
-                    return Err(errors::initializing());
-                }
-            }
+            // Before the first state is there, the store's newest is as good as any cached one.
+            Some(Revision(0)) if self.reached.borrow().0 == 0 => return self.read_newest(&key, name).await,
+            Some(Revision(0)) => {}
             Some(revision) => self.reach(revision).await?,
         }
         let state = self.state.read();
@@ -77,7 +76,7 @@ impl Cacher {
     }
 
     /// Waits for a revision that a client named.
-    async fn reach(&self, revision: Revision) -> Result<(), Status> {
+    pub(super) async fn reach(&self, revision: Revision) -> Result<(), Status> {
         if self.fresh(revision).await {
             return Ok(());
         }
@@ -86,17 +85,19 @@ impl Cacher {
     }
 
     pub(super) async fn read_list(&self, query: ListQuery) -> Result<ListPage, Status> {
-        let prefix = self.namespace_prefix(&query.selection.namespace);
+        let mut page = Page::whole(self, &query.selection);
+        page.limit = query.limit;
         if !query.continue_token.is_empty() {
-            let token = Continue::decode(&query.continue_token, &prefix)?;
-            let page = Page { selection: &query.selection, prefix, from: token.start, limit: query.limit };
+            let token = Continue::decode(&query.continue_token, &page.prefix)?;
+            if query.resource_version.is_some_and(|version| version.0 > 0) {
+                return Err(errors::version_with_continue());
+            }
+            page.from = token.start;
             return match token.revision {
                 Some(revision) => self.list_at(&page, revision, true).await,
                 None => self.list_newest(&page).await,
             };
         }
-        let from = prefix.clone();
-        let mut page = Page { selection: &query.selection, prefix, from, limit: query.limit };
         match (query.resource_version, query.version_match) {
             (None, _) => self.list_newest(&page).await,
             (Some(Revision(0)), _) => {
@@ -124,13 +125,14 @@ impl Cacher {
         }
     }
 
-    /// Exactly at `revision`: from recent history, or from the store's.
+    /// Exactly at `revision`: from recent history, or from the store's when that does not reach back, or the
+    /// cache not yet there.
     async fn list_at(&self, page: &Page<'_>, revision: Revision, paging: bool) -> Result<ListPage, Status> {
-        self.reach(revision).await?;
+        let reached = self.fresh(revision).await;
         if revision < self.config.store.compacted() {
             return Err(self.list_compacted(page, paging));
         }
-        if let Some(list) = self.list_remembered(page, revision) {
+        if reached && let Some(list) = self.list_remembered(page, revision) {
             return Ok(list);
         }
         self.list_stored(page, Some(revision), paging).await
@@ -155,14 +157,15 @@ impl Cacher {
     /// What it had at `revision`, when history reaches back.
     fn list_remembered(&self, page: &Page<'_>, revision: Revision) -> Option<ListPage> {
         let state = self.state.read();
-        let range = (state.history.start() <= revision).then(|| page.select(&state, revision))?;
+        let known = state.history.start() <= revision && revision <= state.revision;
+        let range = known.then(|| page.select(&state, revision))?;
         drop(state);
         Some(page.finish(range, revision))
     }
 
     /// From the store, one revision, sharing what the cache has too. Objects that cannot be read are left out,
     /// as in the cache.
-    async fn list_stored(
+    pub(super) async fn list_stored(
         &self,
         page: &Page<'_>,
         revision: Option<Revision>,
@@ -170,9 +173,12 @@ impl Cacher {
     ) -> Result<ListPage, Status> {
         let (mut at, mut from, mut range) = (revision, page.from.clone(), Range::default());
         loop {
-            let listing = match self.config.store.list(&page.prefix, Some(&from), STORE_PAGE, at).await {
+            let listing = match self.config.store.list(&page.within, Some(&from), STORE_PAGE, at).await {
                 Ok(listing) => listing,
                 Err(StoreError::Compacted { .. }) => return Err(self.list_compacted(page, paging)),
+                Err(StoreError::Future { requested, .. }) => {
+                    return Err(errors::too_large(requested, self.state.read().revision));
+                }
                 Err(error) => return Err(errors::status(error, self.about("list", ""))),
             };
             at.get_or_insert(listing.revision);
@@ -194,101 +200,6 @@ impl Cacher {
         }
         Ok(page.finish(range, at.expect("at least one page was read")))
     }
-
-    pub(super) async fn open_watch(&self, query: WatchQuery) -> Result<WatchReceiver, Status> {
-        let state_first = query.send_initial_events || query.resource_version.is_none_or(|r| r.0 == 0);
-        if !state_first {
-            if !self.ready().await {
-                return Err(errors::initializing());
-            }
-            let after = query.resource_version.unwrap_or_default();
-            return Ok(self.watch_after(query, after, Vec::new(), false));
-        }
-        match query.resource_version {
-            Some(Revision(0)) => {
-                if !self.ready().await {
-                    return Err(errors::initializing());
-                }
-            }
-            Some(revision) => self.reach(revision).await?,
-            None => match self.consistent().await {
-                Ok(Some(_)) => {}
-                Ok(None) => {
-                    // The cache lags: the state comes from the store, and the cache's events follow it.
-                    if !self.ready().await {
-                        return Err(errors::initializing());
-                    }
-                    let prefix = self.namespace_prefix(&query.selection.namespace);
-                    let selection = query.selection.clone();
-                    let page = Page { selection: &selection, from: prefix.clone(), prefix, limit: 0 };
-                    let list = self.list_stored(&page, None, false).await?;
-                    return Ok(self.watch_after(query, list.revision, list.items, true));
-                }
-                Err(error) => return Err(errors::status(error, self.about("watch", ""))),
-            },
-        }
-        Ok(self.watch_from_now(query))
-    }
-
-    /// The state as it is, and everything after it, without anything in between.
-    fn watch_from_now(&self, query: WatchQuery) -> WatchReceiver {
-        let mut state = self.state.write();
-        let (prefix, at) = (self.namespace_prefix(&query.selection.namespace), state.revision);
-        let initial = state.range(&prefix, &prefix, at, 0, |o| watchers::matches(&query.selection, o)).items;
-        let (queue, receiver) = watchers::queue(initial.len() + 1);
-        for event in watchers::added(initial) {
-            push(&queue, event);
-        }
-        if query.send_initial_events && query.bookmarks {
-            push(&queue, WatchEvent::Bookmark { revision: at, initial_events_end: true });
-        }
-        state.watchers.add(Watcher {
-            selection: query.selection,
-            after: at,
-            bookmarks: query.bookmarks,
-            queue,
-        });
-        receiver
-    }
-
-    /// `initial` as it was at `after` when `state_first`, then everything after that revision. History that
-    /// does not reach back is told as an error event, as the stream counts as open.
-    fn watch_after(
-        &self,
-        query: WatchQuery,
-        after: Revision,
-        initial: Vec<Arc<CachedObject>>,
-        state_first: bool,
-    ) -> WatchReceiver {
-        let mut state = self.state.write();
-        if after < state.history.start() {
-            let (queue, receiver) = watchers::queue(1);
-            push(&queue, WatchEvent::Error(Box::new(errors::watch_expired(after, state.history.start()))));
-            return receiver;
-        }
-        let missed: Vec<WatchEvent> = state
-            .history
-            .after(after)
-            .filter_map(|change| watchers::translate(&query.selection, change))
-            .collect();
-        let (queue, receiver) = watchers::queue(initial.len() + missed.len() + 1);
-        for event in watchers::added(initial) {
-            push(&queue, event);
-        }
-        if state_first && query.send_initial_events && query.bookmarks {
-            push(&queue, WatchEvent::Bookmark { revision: after, initial_events_end: true });
-        }
-        for event in missed {
-            push(&queue, event);
-        }
-        state.watchers.add(Watcher { selection: query.selection, after, bookmarks: query.bookmarks, queue });
-        receiver
-    }
-}
-
-/// Puts an event into a queue that was made large enough for it.
-fn push(queue: &tokio::sync::mpsc::Sender<WatchEvent>, event: WatchEvent) {
-    queue.try_send(event).expect("the queue has room for all initial events and its receiver is held");
 }
 
 /// True when the selection leaves nothing of its namespace out.
@@ -296,13 +207,26 @@ fn everything(selection: &Selection) -> bool {
     selection.fields.is_everything() && selection.labels == Default::default()
 }
 
-impl Page<'_> {
-    fn select(&self, state: &State, at: Revision) -> Range {
+impl<'a> Page<'a> {
+    /// All that the selection is about.
+    pub(super) fn whole(cacher: &Cacher, selection: &'a Selection) -> Self {
+        let prefix = cacher.namespace_prefix(&selection.namespace);
+        let placed = !cacher.config.namespaced || !selection.namespace.is_empty();
+        let within = match selection.fields.required("metadata.name").filter(|_| placed) {
+            Some(name) => format!("{prefix}{name}"),
+            None => prefix.clone(),
+        };
+        let from = within.clone();
+        Self { selection, prefix, within, from, limit: 0 }
+    }
+
+    /// The page as it was at `at`, which must be within history.
+    pub(super) fn select(&self, state: &State, at: Revision) -> Range {
         if everything(self.selection) {
-            return state.range(&self.prefix, &self.from, at, self.limit, |_| true);
+            return state.range(&self.within, &self.from, at, self.limit, |_| true);
         }
         let wanted = |object: &CachedObject| watchers::matches(self.selection, object);
-        state.range(&self.prefix, &self.from, at, self.limit, wanted)
+        state.range(&self.within, &self.from, at, self.limit, wanted)
     }
 
     fn finish(&self, range: Range, revision: Revision) -> ListPage {

@@ -1,6 +1,8 @@
-//! Follows the store: lists once, watches from there, lists again when the watch cannot go on.
+//! Follows the store: lists once and watches from there. A watch that breaks is resumed where the cache is, so
+//! that watchers do not notice; only when the store cannot continue is everything listed again.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,42 +17,79 @@ use crate::storage::{EventStream, KeyValue, Revision, StoreError, StoreEvent};
 const LIST_PAGE: usize = 2000;
 /// Events taken in under one lock.
 const BATCH_EVENTS_MAX: usize = 256;
-/// How often those who asked are told how far the resource has come.
-pub(super) const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
+/// How often what is old or gone is forgotten.
+const UPKEEP_PERIOD: Duration = Duration::from_secs(60);
+/// How long nothing is due when nobody asked for bookmarks.
+const IDLE: Duration = Duration::from_secs(3600);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// Never returns; cancelled by dropping, at any point.
 pub(super) async fn follow(cacher: &Cacher) {
     let mut backoff = BACKOFF_MIN;
+    let mut reached = None;
     loop {
         let begun = Instant::now();
-        let Err(error) = list_and_watch(cacher).await;
+        let Err(error) = list_and_watch(cacher, &mut reached).await;
         if begun.elapsed() > BACKOFF_MAX {
             backoff = BACKOFF_MIN;
         }
         let resource = common::status::qualified(&cacher.config.group, &cacher.config.resource);
         // Told once; while the store stays away the repetitions say nothing new.
         if backoff == BACKOFF_MIN {
-            tracing::warn!(resource, %error, "watch of the store ended; listing again");
+            tracing::warn!(resource, %error, "watch of the store ended; going on from where it was");
         } else {
-            tracing::debug!(resource, %error, retry_in_ms = backoff.as_millis(), "listing failed again");
+            tracing::debug!(resource, %error, retry_in_ms = backoff.as_millis(), "following failed again");
+        }
+        if matches!(error, StoreError::Compacted { .. } | StoreError::Future { .. } | StoreError::Corrupt(_))
+        {
+            // What happened since cannot be had any more.
+            reached = None;
         }
         tokio::time::sleep(backoff.mul_f64(rand::random_range(0.8..1.2))).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }
 
-async fn list_and_watch(cacher: &Cacher) -> Result<std::convert::Infallible, StoreError> {
-    let revision = list(cacher).await?;
-    let mut stream = cacher.config.store.watch(&cacher.config.prefix, revision).await?;
-    let mut tick = tokio::time::interval_at(Instant::now() + BOOKMARK_PERIOD, BOOKMARK_PERIOD);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Goes on after `reached`, or lists. Keeps `reached` at what the cache's state is.
+async fn list_and_watch(cacher: &Cacher, reached: &mut Option<Revision>) -> Result<Infallible, StoreError> {
+    let store = &cacher.config.store;
+    if let Some(last) = *reached
+        && store.current_revision().await? < last
+    {
+        tracing::error!(resource = cacher.config.resource, "the store was set back; starting anew");
+        *reached = None;
+        cacher.forget_own_writes();
+        cacher.state.write().reset();
+        cacher.announce();
+    }
+    let after = match *reached {
+        Some(last) => last,
+        None => list(cacher).await?,
+    };
+    *reached = Some(after);
+    let mut stream = store.watch(&cacher.config.prefix, after).await?;
+    let mut upkeep = tokio::time::interval_at(Instant::now() + UPKEEP_PERIOD, UPKEEP_PERIOD);
+    upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        let (now, due) = (Instant::now(), cacher.state.read().watchers.next_due());
+        if due.is_some_and(|due| due <= now) {
+            bookmark(cacher, now);
+        }
         tokio::select! {
             biased;
-            event = stream.next() => take_in(cacher, event, &mut stream)?,
-            _ = tick.tick() => bookmark(cacher).await,
+            event = stream.next() => {
+                let taken = take_in(cacher, event, &mut stream);
+                *reached = Some(cacher.state.read().revision);
+                taken?;
+            }
+            () = tokio::time::sleep_until(due.unwrap_or(now + IDLE)) => {}
+            () = cacher.due_changed.notified() => {}
+            _ = upkeep.tick() => {
+                let mut state = cacher.state.write();
+                state.watchers.sweep();
+                state.history.trim(Instant::now());
+            }
         }
     }
 }
@@ -137,17 +176,8 @@ fn take_in(
     ended.map_or(Ok(()), Err)
 }
 
-/// The minute's upkeep.
-async fn bookmark(cacher: &Cacher) {
-    let wanted = {
-        let mut state = cacher.state.write();
-        state.watchers.sweep();
-        state.history.trim(Instant::now());
-        state.watchers.wants_bookmarks()
-    };
-    if !wanted {
-        return;
-    }
+/// Sends the bookmarks that are due.
+fn bookmark(cacher: &Cacher, now: Instant) {
     // What the watch has delivered is in its queue or taken in; only the latter may be told.
     let observed = cacher.config.store.observe(&cacher.config.prefix, Revision(0)).now_or_never().flatten();
     let mut state = cacher.state.write();
@@ -157,7 +187,7 @@ async fn bookmark(cacher: &Cacher) {
         state.advance(observed.through);
     }
     let revision = state.revision;
-    state.watchers.bookmark(revision);
+    state.watchers.bookmark(now, revision);
     drop(state);
     cacher.announce();
 }

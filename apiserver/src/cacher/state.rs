@@ -120,45 +120,29 @@ impl State {
         self.history.push(Arc::new(change));
     }
 
-    /// Replaces everything by what a listing at `revision` found, telling watchers the difference.
+    /// Replaces everything by what a listing at `revision` found.
     ///
-    /// When deletions happened is not known. They are told first, at the first revision after the old state,
-    /// and history before the listing is refused afterwards: a watcher cut off in between cannot resume past
-    /// an event it did not get.
+    /// What happened between the old state and the new one is not known, so nobody is told a difference that
+    /// never was: all watches end, and none resumes from before the listing. Their clients list again.
     pub(super) fn replace(
         &mut self,
-        mut objects: Vec<Arc<CachedObject>>,
+        objects: Vec<Arc<CachedObject>>,
         unreadable: BTreeMap<String, super::entry::EntryError>,
         revision: Revision,
     ) {
-        if !self.synced || revision < self.revision {
-            // The first state, or a store that was set back: revisions start anew and nobody can follow.
-            self.watchers.close_all();
-            self.objects = objects.into_iter().map(ByKey).collect();
-        } else {
-            let present: BTreeSet<&str> = objects.iter().map(|o| o.key.as_str()).collect();
-            let gone: Vec<String> = self
-                .objects
-                .iter()
-                .filter(|o| !present.contains(o.0.key.as_str()))
-                .map(|o| o.0.key.clone())
-                .collect();
-            drop(present);
-            let when = Revision(self.revision.0 + 1);
-            for key in gone {
-                self.remove(&key, when);
-            }
-            objects.sort_by_key(|o| o.revision);
-            for object in objects {
-                if self.get(&object.key).is_none_or(|old| old.revision < object.revision) {
-                    self.put(object);
-                }
-            }
-        }
+        self.watchers.close_all();
+        self.objects = objects.into_iter().map(ByKey).collect();
         self.unreadable = unreadable;
         self.revision = revision;
         self.history = History::starting_at(revision);
         self.synced = true;
+    }
+
+    /// Forgets all: the store was set back, and what is here may never have happened.
+    pub(super) fn reset(&mut self) {
+        self.watchers.close_all();
+        let watchers = std::mem::take(&mut self.watchers);
+        *self = Self { watchers, ..Self::empty() };
     }
 
     /// Objects with keys from `from` that begin with `prefix`, as they were at `at` (which must be within

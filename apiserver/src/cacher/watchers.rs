@@ -1,39 +1,50 @@
-//! Who watches what, and what each of them is told about a change.
-//!
-//! A watcher that pins a field (`metadata.name=a`, `spec.nodeName=n`) is found through an index, so that a
-//! change costs by the watchers it may concern and not by all there are.
+//! Who watches what, and what each of them is told: changes as they happen, and bookmarks when they are due.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::history::Change;
+use super::scopes::{Id, Scopes};
 use super::{CachedObject, Selection, WatchEvent};
 use crate::storage::Revision;
 
 /// Events a watcher may be behind before it is cut off, beyond its initial events.
 pub(super) const WATCHER_QUEUE_EVENTS: usize = 1000;
+/// How often those who asked are told how far the resource has come.
+pub(super) const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
+/// One more bookmark comes this long before a watch ends: what a client resumes from is then as new as can be.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+/// Bookmarks due this soon are sent together.
+const BOOKMARK_SLACK: Duration = Duration::from_secs(1);
 
 pub(super) struct Watcher {
     pub(super) selection: Selection,
     /// Nothing at or before this revision is for this watcher.
     pub(super) after: Revision,
     pub(super) bookmarks: bool,
+    /// When the server will end this watch.
+    pub(super) ends_at: Option<Instant>,
     pub(super) queue: mpsc::Sender<WatchEvent>,
 }
 
-type Id = u64;
+struct Entry {
+    watcher: Watcher,
+    /// As it stands in [`Watchers::due`].
+    due: Option<Instant>,
+}
 
 /// All watchers of one resource.
 #[derive(Default)]
 pub(super) struct Watchers {
     next: Id,
-    all: HashMap<Id, Watcher>,
-    /// Watchers without a pinned field.
-    unpinned: Vec<Id>,
-    /// field -> value -> watchers that pin it.
-    pinned: HashMap<String, HashMap<String, Vec<Id>>>,
+    all: HashMap<Id, Entry>,
+    scopes: Scopes,
+    /// When whose bookmark is due.
+    due: BTreeSet<(Instant, Id)>,
 }
 
 /// The value of a field for selectors; empty for one that the object does not have.
@@ -63,59 +74,33 @@ pub(super) fn translate(selection: &Selection, change: &Change) -> Option<WatchE
     }
 }
 
-/// The field and value by which a watcher is found.
-fn pin(selection: &Selection) -> Option<(&str, &str)> {
-    selection
-        .fields
-        .terms
-        .iter()
-        .filter(|term| term.equal && term.field != "metadata.namespace")
-        .max_by_key(|term| term.field == "metadata.name")
-        .map(|term| (term.field.as_str(), term.value.as_str()))
+/// When a watch that ends at `ends_at` wants its next bookmark; `None` when it ends before.
+fn next_bookmark(now: Instant, ends_at: Option<Instant>) -> Option<Instant> {
+    let periodic = now + BOOKMARK_PERIOD;
+    let Some(last) = ends_at.map(|end| end.checked_sub(BOOKMARK_BEFORE_END).unwrap_or(now)) else {
+        return Some(periodic);
+    };
+    Some(periodic.min(last)).filter(|at| *at > now)
 }
 
 impl Watchers {
-    pub(super) fn add(&mut self, watcher: Watcher) {
+    /// True when this watcher's bookmark is the next that is due.
+    pub(super) fn add(&mut self, watcher: Watcher) -> bool {
         let id = self.next;
         self.next += 1;
-        match pin(&watcher.selection) {
-            Some((field, value)) => {
-                self.pinned.entry(field.to_owned()).or_default().entry(value.to_owned()).or_default().push(id)
-            }
-            None => self.unpinned.push(id),
-        }
-        self.all.insert(id, watcher);
+        self.scopes.add(id, &watcher.selection);
+        let due = next_bookmark(Instant::now(), watcher.ends_at).filter(|_| watcher.bookmarks);
+        self.due.extend(due.map(|at| (at, id)));
+        self.all.insert(id, Entry { watcher, due });
+        due.is_some() && self.due.first().is_some_and(|(_, first)| *first == id)
     }
 
     fn remove(&mut self, id: Id) {
-        let Some(watcher) = self.all.remove(&id) else { return };
-        match pin(&watcher.selection) {
-            Some((field, value)) => {
-                let Some(values) = self.pinned.get_mut(field) else { return };
-                if let Some(ids) = values.get_mut(value) {
-                    ids.retain(|other| *other != id);
-                    if ids.is_empty() {
-                        values.remove(value);
-                    }
-                }
-                if values.is_empty() {
-                    self.pinned.remove(field);
-                }
-            }
-            None => self.unpinned.retain(|other| *other != id),
+        let Some(entry) = self.all.remove(&id) else { return };
+        if let Some(at) = entry.due {
+            self.due.remove(&(at, id));
         }
-    }
-
-    fn concerned(&self, change: &Change) -> Vec<Id> {
-        let mut ids = self.unpinned.clone();
-        for (name, values) in &self.pinned {
-            let now = change.object.as_ref().map(|o| field(o, name));
-            let before = change.previous.as_ref().map(|o| field(o, name)).filter(|b| Some(*b) != now);
-            for value in [now, before].into_iter().flatten() {
-                ids.extend(values.get(value).into_iter().flatten());
-            }
-        }
-        ids
+        self.scopes.remove(id, &entry.watcher.selection);
     }
 
     /// Tells everyone concerned. A watcher whose queue is full loses its place, and with it its stream.
@@ -123,8 +108,8 @@ impl Watchers {
         if self.all.is_empty() {
             return;
         }
-        for id in self.concerned(change) {
-            let Some(watcher) = self.all.get(&id) else { continue };
+        for id in self.scopes.concerned(change) {
+            let Some(Entry { watcher, .. }) = self.all.get(&id) else { continue };
             if change.revision <= watcher.after {
                 continue;
             }
@@ -138,29 +123,35 @@ impl Watchers {
         }
     }
 
-    pub(super) fn wants_bookmarks(&self) -> bool {
-        self.all.values().any(|w| w.bookmarks)
+    /// When the next bookmark is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
     }
 
-    /// Tells those who asked how far the resource has come. One that is behind gets none this time.
-    pub(super) fn bookmark(&mut self, revision: Revision) {
-        let mut closed = Vec::new();
-        for (id, watcher) in &self.all {
-            if watcher.queue.is_closed() {
-                closed.push(*id);
-            } else if watcher.bookmarks && revision >= watcher.after {
-                let _ = watcher.queue.try_send(WatchEvent::Bookmark { revision, initial_events_end: false });
+    /// Tells those whose bookmark is due how far the resource has come. One that is behind gets none this time.
+    pub(super) fn bookmark(&mut self, now: Instant, revision: Revision) {
+        while let Some((at, id)) = self.due.first().copied().filter(|(at, _)| *at <= now + BOOKMARK_SLACK) {
+            self.due.remove(&(at, id));
+            let Some(entry) = self.all.get_mut(&id) else { continue };
+            entry.due = None;
+            if entry.watcher.queue.is_closed() {
+                self.remove(id);
+                continue;
             }
-        }
-        for id in closed {
-            self.remove(id);
+            if revision >= entry.watcher.after {
+                let event = WatchEvent::Bookmark { revision, initial_events_end: false };
+                let _ = entry.watcher.queue.try_send(event);
+            }
+            // What is due together is sent once.
+            entry.due = next_bookmark(now + BOOKMARK_SLACK, entry.watcher.ends_at);
+            self.due.extend(entry.due.map(|at| (at, id)));
         }
     }
 
     /// Forgets watchers whose receiver is gone.
     pub(super) fn sweep(&mut self) {
         let closed: Vec<Id> =
-            self.all.iter().filter(|(_, w)| w.queue.is_closed()).map(|(id, _)| *id).collect();
+            self.all.iter().filter(|(_, entry)| entry.watcher.queue.is_closed()).map(|(id, _)| *id).collect();
         for id in closed {
             self.remove(id);
         }
@@ -184,4 +175,19 @@ pub(super) fn queue(initial: usize) -> (mpsc::Sender<WatchEvent>, super::WatchRe
 /// Objects as the initial events of a watch.
 pub(super) fn added(objects: Vec<Arc<CachedObject>>) -> impl Iterator<Item = WatchEvent> {
     objects.into_iter().map(WatchEvent::Added)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bookmarks_come_each_minute_and_once_before_the_end() {
+        let now = Instant::now();
+        let after = |seconds: u64| now + Duration::from_secs(seconds);
+        assert_eq!(next_bookmark(now, None), Some(after(60)));
+        assert_eq!(next_bookmark(now, Some(after(600))), Some(after(60)));
+        assert_eq!(next_bookmark(now, Some(after(30))), Some(after(28)));
+        assert_eq!(next_bookmark(now, Some(after(2))), None);
+    }
 }

@@ -88,19 +88,26 @@ impl Cacher {
         let mut shown = self.show_first(&key, name).await?;
         loop {
             let attempt = self.attempt(&key, name, &shown, preconditions, create_if_missing, update).await;
-            let newer = match attempt {
-                Ok(Attempt::Lost(newer)) => newer,
-                // A verdict on a state that may be old stands only if that state is the store's.
-                verdict if !shown.current && !wrote(&verdict) => {
-                    let fresh = self.show_stored(&key, name).await?;
-                    if fresh.revision() == shown.revision() {
-                        return settled(verdict);
-                    }
-                    fresh
+            let verdict = match attempt {
+                Ok(Attempt::Wrote(object, outcome)) => return Ok((object, outcome)),
+                Ok(Attempt::Lost(newer)) => {
+                    shown = newer;
+                    continue;
                 }
-                verdict => return settled(verdict),
+                // The write may have been done: it must not be tried again, nor judged by what is there now.
+                Err(Failed::Store(status)) => return Err(status),
+                Ok(Attempt::Unchanged(object)) => Ok((object, Outcome::Unchanged)),
+                Err(Failed::Verdict(status)) => Err(status),
             };
-            shown = newer;
+            if shown.current {
+                return verdict;
+            }
+            // A verdict on a state that may be old stands only if that state is the store's.
+            let fresh = self.show_stored(&key, name).await?;
+            if fresh.revision() == shown.revision() {
+                return verdict;
+            }
+            shown = fresh;
         }
     }
 
@@ -112,19 +119,21 @@ impl Cacher {
         preconditions: &Preconditions,
         create_if_missing: bool,
         update: &mut dyn Update,
-    ) -> Result<Attempt, Status> {
+    ) -> Result<Attempt, Failed> {
         let store = &self.config.store;
+        let missing = || Failed::Verdict(Status::not_found(&self.config.group, &self.config.resource, name));
         match &shown.object {
-            Some(object) => self.check(preconditions, key, name, object)?,
+            Some(object) => self.check(preconditions, key, name, object).map_err(Failed::Verdict)?,
             None if create_if_missing => {}
-            None => return Err(Status::not_found(&self.config.group, &self.config.resource, name)),
+            None => return Err(missing()),
         }
-        let decision = update.apply(shown.object.as_ref().map(|o| o.tree())).await?;
+        let current = shown.object.as_ref().map(|o| o.tree());
+        let decision = update.apply(current).await.map_err(Failed::Verdict)?;
         let (operation, result, done) = match (decision, &shown.object) {
             (Decision::Write { object, ttl_seconds }, Some(old)) => {
                 let stored = object::encode(&object);
                 if same(&stored, old, &object) {
-                    return Ok(Attempt::Done(old.clone(), Outcome::Unchanged));
+                    return Ok(Attempt::Unchanged(old.clone()));
                 }
                 let result = store.update(key, old.revision, stored.clone(), ttl_seconds).await;
                 ("update", result, Written::Object(object, stored, Outcome::Updated))
@@ -137,22 +146,22 @@ impl Cacher {
             (Decision::Delete, Some(old)) => {
                 ("delete", store.delete(key, old.revision).await, Written::Nothing(old.clone()))
             }
-            (Decision::Delete, None) => {
-                return Err(Status::not_found(&self.config.group, &self.config.resource, name));
-            }
+            (Decision::Delete, None) => return Err(missing()),
         };
         match (result, done) {
             (Ok(revision), Written::Object(object, stored, outcome)) => {
-                Ok(Attempt::Done(self.written(&object, key.to_owned(), &stored, revision), outcome))
+                Ok(Attempt::Wrote(self.written(&object, key.to_owned(), &stored, revision), outcome))
             }
             (Ok(revision), Written::Nothing(old)) => {
-                Ok(Attempt::Done(entry::at_revision(&old, revision), Outcome::Deleted))
+                Ok(Attempt::Wrote(entry::at_revision(&old, revision), Outcome::Deleted))
             }
             (Err(StoreError::Conflict { current, .. }), _) => {
-                Ok(Attempt::Lost(self.shown(current.as_ref())?))
+                Ok(Attempt::Lost(self.shown(current.as_ref()).map_err(Failed::Store)?))
             }
-            (Err(StoreError::Exists(_)), _) => Ok(Attempt::Lost(self.show_stored(key, name).await?)),
-            (Err(error), _) => Err(errors::status(error, self.about(operation, name))),
+            (Err(StoreError::Exists(_)), _) => {
+                Ok(Attempt::Lost(self.show_stored(key, name).await.map_err(Failed::Store)?))
+            }
+            (Err(error), _) => Err(Failed::Store(errors::status(error, self.about(operation, name)))),
         }
     }
 
@@ -180,26 +189,24 @@ impl Cacher {
 }
 
 enum Attempt {
-    Done(Arc<CachedObject>, Outcome),
+    Wrote(Arc<CachedObject>, Outcome),
+    /// Nothing was to be written to what was shown.
+    Unchanged(Arc<CachedObject>),
     /// Somebody else wrote in between; this is what is there now.
     Lost(Shown),
+}
+
+/// Why an attempt failed.
+enum Failed {
+    /// What the preconditions or the function make of the state that was shown.
+    Verdict(Status),
+    /// The store did not take the write, or did not say what became of it.
+    Store(Status),
 }
 
 enum Written {
     Object(Object, Bytes, Outcome),
     Nothing(Arc<CachedObject>),
-}
-
-fn settled(verdict: Result<Attempt, Status>) -> Result<(Arc<CachedObject>, Outcome), Status> {
-    match verdict? {
-        Attempt::Done(object, outcome) => Ok((object, outcome)),
-        Attempt::Lost(_) => unreachable!("a lost attempt is tried again"),
-    }
-}
-
-/// A write that went through was conditional on the newest state.
-fn wrote(verdict: &Result<Attempt, Status>) -> bool {
-    matches!(verdict, Ok(Attempt::Done(_, outcome)) if *outcome != Outcome::Unchanged)
 }
 
 /// True when the encoding says the same as the old object. Bytes of equal length in another order are

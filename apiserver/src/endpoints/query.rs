@@ -51,13 +51,23 @@ impl<'a> Query<'a> {
     }
 
     fn integer(&self, key: &str) -> Result<Option<i64>, Status> {
-        match self.get(key) {
-            "" => Ok(None),
-            text => text.parse().map(Some).map_err(|_| {
-                Status::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"))
-            }),
+        if !self.has(key) {
+            return Ok(None);
         }
+        let text = self.get(key);
+        let parsed = text.parse().map_err(|error| unreadable_number("ParseInt", text, &error));
+        parsed.map(Some).map_err(Status::bad_request)
     }
+}
+
+/// A number that cannot be read, in Go's words.
+fn unreadable_number(function: &str, text: &str, error: &std::num::ParseIntError) -> String {
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    let why = match error.kind() {
+        PosOverflow | NegOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    format!("strconv.{function}: parsing {text:?}: {why}")
 }
 
 fn decode(text: &str) -> Cow<'_, str> {
@@ -148,23 +158,35 @@ pub fn invalid_options(kind: &str, errors: &FieldErrors) -> Result<(), Status> {
 }
 
 /// Options of get.
+///
+/// # Errors
+/// 500 for a version that is no number, as upstream.
 pub fn get_resource_version(query: &Query<'_>) -> Result<Option<Revision>, Status> {
-    revision(query.get("resourceVersion"))
+    if query.has("export") && query.flag("export") {
+        return Err(Status::bad_request(
+            "the export parameter, deprecated since v1.14, is no longer supported",
+        ));
+    }
+    revision(query.get("resourceVersion")).map_err(unclassified)
 }
 
-fn revision(text: &str) -> Result<Option<Revision>, Status> {
+/// # Errors
+/// What is wrong with the text, in upstream's words.
+fn revision(text: &str) -> Result<Option<Revision>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    text.parse().map(|n| Some(Revision(n))).map_err(|_| {
-        let mut errors = FieldErrors::new();
-        errors.invalid(
-            "resourceVersion",
-            text,
-            format!("strconv.ParseUint: parsing \"{text}\": invalid syntax"),
-        );
-        Status::invalid("", "ListOptions", "", &errors)
+    // Go's parser knows no plus sign.
+    let digits = if text.starts_with('+') { "+" } else { text };
+    digits.parse().map(|n| Some(Revision(n))).map_err(|error| {
+        let why = unreadable_number("ParseUint", text, &error);
+        format!("resourceVersion: Invalid value: {text:?}: {why}")
     })
+}
+
+/// An error that upstream gives no reason.
+fn unclassified(message: String) -> Status {
+    Status::failure(500, "", message)
 }
 
 /// Options of list, watch and deletecollection.
@@ -175,7 +197,8 @@ pub struct ListOptions {
     pub version_match: Option<VersionMatch>,
     pub limit: usize,
     pub continue_token: String,
-    pub timeout_seconds: Option<u64>,
+    /// Negative for a watch that is over at once.
+    pub timeout_seconds: Option<i64>,
     pub bookmarks: bool,
     pub send_initial_events: bool,
 }
@@ -184,7 +207,7 @@ impl ListOptions {
     /// Reads and checks. `name` is the name in the path, for a watch of one object.
     ///
     /// # Errors
-    /// 422 for combinations that upstream refuses, 400 for selectors that cannot be read.
+    /// 422 for combinations that upstream refuses, 400 for numbers and selectors that cannot be read.
     pub fn parse(
         query: &Query<'_>,
         def: &ResourceDef,
@@ -213,10 +236,25 @@ impl ListOptions {
             }
         }
         let limit = query.integer("limit")?.unwrap_or(0).max(0);
-        let timeout_seconds = query.integer("timeoutSeconds")?.and_then(|n| u64::try_from(n).ok());
+        let timeout_seconds = query.integer("timeoutSeconds")?;
+        let version = query.get("resourceVersion");
+        let resource_version = revision(version).map_err(|why| {
+            if watch {
+                unclassified(why)
+            } else {
+                Status::bad_request(format!("invalid resource version: {why}"))
+            }
+        })?;
+        // `SetListOptionsDefaults`: a watch of old that begins nowhere begins with the state.
+        let begins_nowhere =
+            watch && matches!(version, "" | "0") && query.get("resourceVersionMatch").is_empty();
+        let namespace = match fields.required("metadata.namespace") {
+            Some(only) if def.namespaced && namespace.is_empty() && !only.contains('/') => only.to_owned(),
+            _ => namespace.to_owned(),
+        };
         Ok(Self {
-            selection: Selection { namespace: namespace.to_owned(), labels, fields },
-            resource_version: revision(query.get("resourceVersion"))?,
+            selection: Selection { namespace, labels, fields },
+            resource_version,
             version_match: match query.get("resourceVersionMatch") {
                 "Exact" => Some(VersionMatch::Exact),
                 "NotOlderThan" => Some(VersionMatch::NotOlderThan),
@@ -226,7 +264,7 @@ impl ListOptions {
             continue_token: query.get("continue").to_owned(),
             timeout_seconds,
             bookmarks: query.flag("allowWatchBookmarks"),
-            send_initial_events: send_initial_events.unwrap_or(false),
+            send_initial_events: send_initial_events.unwrap_or(begins_nowhere),
         })
     }
 
@@ -240,12 +278,14 @@ impl ListOptions {
         }
     }
 
-    pub fn into_watch(self) -> WatchQuery {
+    /// `ends_at` is when the caller will end the watch.
+    pub fn into_watch(self, ends_at: tokio::time::Instant) -> WatchQuery {
         WatchQuery {
             selection: self.selection,
             resource_version: self.resource_version,
             bookmarks: self.bookmarks,
             send_initial_events: self.send_initial_events,
+            ends_at: Some(ends_at),
         }
     }
 }
@@ -354,6 +394,80 @@ mod tests {
         );
         assert!(check("sendInitialEvents=true", true).is_err());
         assert!(check("sendInitialEvents=true&resourceVersionMatch=NotOlderThan", true).is_ok());
+    }
+
+    #[test]
+    fn every_combination_is_decided_as_upstream_decides_it() {
+        // (query, watch, messages or what is forbidden)
+        let cases: &[(&str, bool, &[&str])] = &[
+            ("", false, &[]),
+            ("resourceVersion=0&resourceVersionMatch=NotOlderThan&limit=5", false, &[]),
+            (
+                "resourceVersion=0&resourceVersionMatch=Exact",
+                false,
+                &["Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""],
+            ),
+            (
+                "resourceVersionMatch=Newer&continue=x",
+                false,
+                &[
+                    "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+                    "Forbidden: resourceVersionMatch is forbidden when continue is provided",
+                    "Unsupported value: \"Newer\": supported values: \"\", \"Exact\", \"NotOlderThan\"",
+                ],
+            ),
+            ("sendInitialEvents=false", false, &["Forbidden: sendInitialEvents is forbidden for list"]),
+            (
+                "resourceVersionMatch=Exact&resourceVersion=5",
+                true,
+                &[
+                    "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                    "Unsupported value: \"Exact\": supported values: \"NotOlderThan\"",
+                ],
+            ),
+            (
+                "sendInitialEvents=false",
+                true,
+                &["Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"],
+            ),
+            (
+                "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&continue=x",
+                true,
+                &["Forbidden: resourceVersionMatch is forbidden when continue is provided"],
+            ),
+            ("resourceVersion=5", true, &[]),
+        ];
+        for (text, watch, expected) in cases {
+            let query = Query::parse(text);
+            let initial = query.has("sendInitialEvents").then(|| query.flag("sendInitialEvents"));
+            let checked = check_versions(&query, *watch, initial);
+            let Err(error) = checked else {
+                assert!(expected.is_empty(), "{text} must be refused");
+                continue;
+            };
+            assert_eq!(error.code, 422, "{text}");
+            let causes = error.details.expect("details").causes;
+            let told: Vec<&str> = causes.iter().map(|cause| cause.message.as_str()).collect();
+            assert_eq!(told, *expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_refused_in_gos_words() {
+        let read = |text: &str| {
+            let query = Query::parse(text);
+            (query.integer("limit").err(), revision(query.get("resourceVersion")).err())
+        };
+        let (limit, version) = read("limit=ten&resourceVersion=-1");
+        assert_eq!(limit.expect("refused").message, "strconv.ParseInt: parsing \"ten\": invalid syntax");
+        assert_eq!(
+            version.expect("refused"),
+            "resourceVersion: Invalid value: \"-1\": strconv.ParseUint: parsing \"-1\": invalid syntax"
+        );
+        let (limit, version) = read("limit=&resourceVersion=99999999999999999999");
+        assert_eq!(limit.expect("refused").message, "strconv.ParseInt: parsing \"\": invalid syntax");
+        assert!(version.expect("refused").ends_with("value out of range"));
+        assert!(revision("+5").is_err());
     }
 
     #[test]

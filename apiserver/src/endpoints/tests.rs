@@ -386,7 +386,21 @@ async fn deletes_wait_for_grace_and_finalizers() {
 
     server.post(MAPS, config_map("u")).await;
     let wrong = json!({"preconditions": {"uid": "other"}});
-    assert_eq!(server.delete(&format!("{MAPS}/u"), wrong).await.code, 409);
+    let uid = server.get(&format!("{MAPS}/u")).await.body["metadata"]["uid"].clone();
+    let refused = server.delete(&format!("{MAPS}/u"), wrong).await;
+    assert_eq!(refused.code, 409);
+    assert_eq!(
+        refused.body["message"],
+        format!(
+            "Operation cannot be fulfilled on ConfigMap \"u\": the UID in the precondition (other) does not \
+             match the UID in record ({}). The object might have been deleted and then recreated",
+            uid.as_str().expect("uid")
+        )
+    );
+    let stale = json!({"preconditions": {"resourceVersion": "1"}});
+    let refused = server.delete(&format!("{MAPS}/u"), stale).await;
+    let message = refused.body["message"].as_str().expect("message");
+    assert!(message.contains("the ResourceVersion in the precondition (1) does not match"), "{message}");
     let nonsense = json!({"propagationPolicy": "Sideways"});
     assert_eq!(server.delete(&format!("{MAPS}/u"), nonsense).await.code, 422);
 }
@@ -476,7 +490,13 @@ async fn lists_are_joined_and_shaped() {
         ("fieldSelector=spec.foo%3D1", 400, "field label not supported: spec.foo"),
         ("labelSelector=%3D%3D", 400, "unable to parse requirement"),
         ("resourceVersionMatch=Exact", 422, "resourceVersionMatch is forbidden unless"),
-        ("resourceVersion=abc", 422, "resourceVersion"),
+        (
+            "resourceVersion=abc",
+            400,
+            "invalid resource version: resourceVersion: Invalid value: \"abc\": strconv",
+        ),
+        ("watch=1&resourceVersion=abc", 500, "resourceVersion: Invalid value: \"abc\": strconv.ParseUint"),
+        ("continue=nonsense!", 400, "invalid continue token: continue key is not valid"),
     ] {
         let answer = server.get(&format!("{PODS}?{query}")).await;
         assert_eq!(answer.code, code, "{query}: {}", answer.body);

@@ -17,7 +17,7 @@ use super::super::{responses, write};
 use super::{Written, body, respond_written};
 use crate::admission::Operation;
 use crate::cacher::{Decision, Outcome, Preconditions, Update};
-use crate::object::{Object, metadata_mut, name, str_at, uid};
+use crate::object::{Object, metadata_mut, name, resource_version, str_at, uid};
 use crate::request::{ApiRequest, Response};
 
 /// `DeleteOptions`.
@@ -69,14 +69,15 @@ pub(super) async fn delete(
     if options.dry_run {
         let current =
             store.get(&scope.namespace, name, None).await.map_err(|status| scope.renamed(status))?.tree();
-        scope.check(&options.preconditions, &current)?;
         return Ok(match deleting.apply(Some(current)).await? {
             Decision::Write { object, .. } => Deleted::Pending(Written::DryRun(object)),
             Decision::Delete => Deleted::Gone(deleting.last),
         });
     }
+    // The preconditions are checked by the function itself, in a delete's own words.
+    let none = Preconditions::default();
     let (object, outcome) = store
-        .guaranteed_update(&scope.namespace, name, &options.preconditions, false, &mut deleting)
+        .guaranteed_update(&scope.namespace, name, &none, false, &mut deleting)
         .await
         .map_err(|status| scope.renamed(status))?;
     Ok(match outcome {
@@ -103,6 +104,7 @@ impl Update for Deleting<'_, '_> {
     async fn apply(&mut self, current: Option<Object>) -> Result<Decision, Status> {
         let scope = self.scope;
         let Some(object) = current else { return Err(scope.not_found()) };
+        check(scope, &self.options.preconditions, &object)?;
         let dry_run = self.options.dry_run;
         let chain = &scope.server.admission;
         let mut attributes =
@@ -116,6 +118,26 @@ impl Update for Deleting<'_, '_> {
         }
         let Decided::Keep(object) = decision else { return Err(scope.not_found()) };
         Ok(Decision::Write { ttl_seconds: scope.def.strategy.ttl_seconds(&object), object })
+    }
+}
+
+/// A delete's preconditions (`BeforeDelete`); upstream names the kind here, not the resource.
+///
+/// # Errors
+/// 409 when one does not hold.
+fn check(scope: &Scope<'_>, wanted: &Preconditions, object: &Object) -> Result<(), Status> {
+    let refuse = |why: String| Err(Status::conflict(&scope.def.group, &scope.def.kind, name(object), why));
+    let (found_uid, found_version) = (uid(object), resource_version(object));
+    match (&wanted.uid, &wanted.resource_version) {
+        (Some(wanted), _) if wanted != found_uid => refuse(format!(
+            "the UID in the precondition ({wanted}) does not match the UID in record ({found_uid}). The object \
+             might have been deleted and then recreated"
+        )),
+        (_, Some(wanted)) if wanted != found_version => refuse(format!(
+            "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record \
+             ({found_version}). The object might have been modified"
+        )),
+        _ => Ok(()),
     }
 }
 

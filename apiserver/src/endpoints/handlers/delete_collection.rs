@@ -28,7 +28,7 @@ pub(in super::super) async fn serve(scope: &Scope<'_>, request: ApiRequest) -> R
         items.push(scope.served_form(object.tree()));
     }
     let list: Value = json!({"kind": scope.def.list_kind, "apiVersion": scope.def.api_version(),
-        "metadata": {"resourceVersion": page.revision.to_string()}, "items": items});
+        "metadata": super::list::metadata(&page), "items": items});
     let gzip = negotiation::accepts_gzip(&parts.headers);
     responses::object(200, list.to_string().into(), output.encoding, gzip).await
 }

@@ -54,7 +54,7 @@ fn head(kind: &str, api_version: &str, page: &ListPage) -> Bytes {
     ))
 }
 
-fn metadata(page: &ListPage) -> Value {
+pub(super) fn metadata(page: &ListPage) -> Value {
     let mut metadata = Map::new();
     metadata.insert("resourceVersion".to_owned(), page.revision.to_string().into());
     if !page.continue_token.is_empty() {

@@ -37,11 +37,12 @@ pub(in super::super) async fn serve(
     let query = Query::parse(&scope.ctx.query);
     let options = ListOptions::parse(&query, &scope.def, &scope.namespace, &scope.name, true)?;
     let timeout = match options.timeout_seconds {
-        Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
         // Spread, so that many watches do not come back at once.
-        _ => scope.server.min_request_timeout.mul_f64(rand::rng().random_range(1.0..2.0)),
+        None | Some(0) => scope.server.min_request_timeout.mul_f64(rand::rng().random_range(1.0..2.0)),
+        Some(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
     };
-    let events = scope.store()?.watch(options.into_watch()).await?;
+    let deadline = tokio::time::Instant::now() + timeout.min(TIMEOUT_MAX);
+    let events = scope.store()?.watch(options.into_watch(deadline)).await?;
     let encoder = EventEncoder {
         kind: scope.def.kind.clone(),
         api_version: scope.def.api_version(),
@@ -50,7 +51,6 @@ pub(in super::super) async fn serve(
         printer: printer(scope, &query)?,
         columns_sent: false,
     };
-    let deadline = tokio::time::Instant::now() + timeout.min(TIMEOUT_MAX);
     let state = Watching { events, encoder, deadline, ended: false };
     let body = StreamBody::new(stream::unfold(state, next));
     let mut response = Response::new(body.boxed_unsync());
@@ -119,7 +119,7 @@ impl EventEncoder {
                     Shape::Table => ("Table", "meta.k8s.io/v1"),
                 };
                 let object = format!(
-                    "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{{\"resourceVersion\":\"{revision}\",\"creationTimestamp\":null{annotations}}}}}"
+                    "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{{\"resourceVersion\":\"{revision}\"{annotations}}}}}"
                 );
                 line(out, "BOOKMARK", object.as_bytes());
                 return false;
