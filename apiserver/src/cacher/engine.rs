@@ -16,6 +16,9 @@ use crate::storage::{Revision, Store, StoreError};
 
 /// How long a read waits for the cache to reach a revision.
 pub(super) const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(3);
+/// The same for a consistent read when the store cannot say on demand how far its watch is complete: the store
+/// answers itself then.
+const UNPROVEN_TIMEOUT: Duration = Duration::from_millis(250);
 /// Objects just written by this process that the store's watch has not brought back yet.
 const OWN_WRITES_MAX: usize = 1024;
 
@@ -54,9 +57,10 @@ impl Cacher {
     pub fn start(config: CacherConfig, tasks: &Tasks) -> Arc<Self> {
         let stop = tasks.stop_token().child_token();
         let name = format!("cacher {}", common::status::qualified(&config.group, &config.resource));
+        let state = RwLock::new(State::empty(config.selectable_field_names));
         let cacher = Arc::new(Self {
             config,
-            state: RwLock::new(State::empty()),
+            state,
             reached: watch::Sender::new(Revision(0)),
             own_writes: Mutex::default(),
             due_changed: Notify::new(),
@@ -181,8 +185,12 @@ impl Cacher {
 
     /// The cache is at `revision` within the usual patience; false when it is not.
     pub(super) async fn fresh(&self, revision: Revision) -> bool {
+        self.within(FRESHNESS_TIMEOUT, revision).await
+    }
+
+    async fn within(&self, patience: Duration, revision: Revision) -> bool {
         *self.reached.borrow() >= revision
-            || tokio::time::timeout(FRESHNESS_TIMEOUT, self.wait_for(revision)).await.is_ok()
+            || tokio::time::timeout(patience, self.wait_for(revision)).await.is_ok()
     }
 
     /// The first state is there within the usual patience.
@@ -192,7 +200,9 @@ impl Cacher {
 
     /// Brings the cache to the store's newest revision. `Ok(None)` when it did not get there in time.
     pub(super) async fn consistent(&self) -> Result<Option<Revision>, StoreError> {
-        let newest = self.config.store.current_revision().await?;
-        Ok(self.fresh(newest).await.then_some(newest))
+        let store = &self.config.store;
+        let newest = store.current_revision().await?;
+        let patience = if store.proves_progress() { FRESHNESS_TIMEOUT } else { UNPROVEN_TIMEOUT };
+        Ok(self.within(patience, newest).await.then_some(newest))
     }
 }

@@ -8,6 +8,7 @@ mod engine;
 mod entry;
 mod errors;
 mod history;
+mod index;
 mod paging;
 mod reads;
 mod reflect;

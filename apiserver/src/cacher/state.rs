@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use super::CachedObject;
 use super::history::{Change, History};
+use super::index::FieldIndex;
 use super::watchers::Watchers;
 use crate::storage::Revision;
 
 /// An object in the ordered set, found by its key without a second copy of it.
 #[derive(Debug, Clone)]
-struct ByKey(Arc<CachedObject>);
+pub(super) struct ByKey(pub(super) Arc<CachedObject>);
 
 impl Borrow<str> for ByKey {
     fn borrow(&self) -> &str {
@@ -44,6 +45,7 @@ impl Ord for ByKey {
 
 pub(super) struct State {
     objects: BTreeSet<ByKey>,
+    index: Option<FieldIndex>,
     /// Keys whose stored value cannot be read, with why.
     unreadable: BTreeMap<String, super::entry::EntryError>,
     /// The objects are exactly the store's at this revision.
@@ -64,9 +66,10 @@ pub(super) struct Range {
 }
 
 impl State {
-    pub(super) fn empty() -> Self {
+    pub(super) fn empty(selectable: &[&'static str]) -> Self {
         Self {
             objects: BTreeSet::new(),
+            index: FieldIndex::over(selectable),
             unreadable: BTreeMap::new(),
             revision: Revision(0),
             history: History::starting_at(Revision(0)),
@@ -90,6 +93,9 @@ impl State {
     /// Takes a new or changed object in.
     pub(super) fn put(&mut self, object: Arc<CachedObject>) {
         let previous = self.objects.replace(ByKey(object.clone())).map(|old| old.0);
+        if let Some(index) = &mut self.index {
+            index.change(previous.as_ref(), Some(&object));
+        }
         self.unreadable.remove(&object.key);
         self.record(Change::new(object.revision, Some(object), previous));
     }
@@ -98,7 +104,12 @@ impl State {
     pub(super) fn remove(&mut self, key: &str, revision: Revision) {
         self.unreadable.remove(key);
         match self.objects.take(key) {
-            Some(old) => self.record(Change::new(revision, None, Some(old.0))),
+            Some(old) => {
+                if let Some(index) = &mut self.index {
+                    index.change(Some(&old.0), None);
+                }
+                self.record(Change::new(revision, None, Some(old.0)));
+            }
             None => self.advance(revision),
         }
     }
@@ -131,6 +142,10 @@ impl State {
         revision: Revision,
     ) {
         self.watchers.close_all();
+        if let Some(index) = &mut self.index {
+            index.clear();
+            objects.iter().for_each(|object| index.change(None, Some(object)));
+        }
         self.objects = objects.into_iter().map(ByKey).collect();
         self.unreadable = unreadable;
         self.revision = revision;
@@ -140,15 +155,16 @@ impl State {
 
     /// Forgets all: the store was set back, and what is here may never have happened.
     pub(super) fn reset(&mut self) {
-        self.watchers.close_all();
-        let watchers = std::mem::take(&mut self.watchers);
-        *self = Self { watchers, ..Self::empty() };
+        self.replace(Vec::new(), BTreeMap::new(), Revision(0));
+        self.synced = false;
     }
 
     /// Objects with keys from `from` that begin with `prefix`, as they were at `at` (which must be within
-    /// history), as far as `wanted`, at most `limit` (0: all).
-    pub(super) fn range(
+    /// history), as far as `wanted`, at most `limit` (0: all). `required` says which value of a field all that
+    /// is wanted has, where that is so.
+    pub(super) fn range<'s>(
         &self,
+        required: impl FnOnce(&str) -> Option<&'s str>,
         prefix: &str,
         from: &str,
         at: Revision,
@@ -161,8 +177,10 @@ impl State {
             .range::<str, _>((Bound::Included(begin), Bound::Unbounded))
             .take_while(|(key, _)| key.starts_with(prefix))
             .peekable();
-        let mut now = self
-            .objects
+        let indexed = self.index.as_ref().filter(|_| at >= self.revision);
+        let objects = indexed.and_then(|index| required(index.field()).map(|value| index.find(value)));
+        let mut now = objects
+            .unwrap_or(&self.objects)
             .range::<str, _>((Bound::Included(begin), Bound::Unbounded))
             .take_while(|o| o.0.key.starts_with(prefix))
             .peekable();

@@ -242,7 +242,7 @@ impl ObjectStore for Cacher {
     fn cached_list(&self, namespace: &str) -> Vec<Arc<CachedObject>> {
         let prefix = self.namespace_prefix(namespace);
         let state = self.state.read();
-        state.range(&prefix, &prefix, state.revision, 0, |_| true).items
+        state.range(|_| None, &prefix, &prefix, state.revision, 0, |_| true).items
     }
 
     async fn list(&self, query: ListQuery) -> Result<ListPage, Status> {

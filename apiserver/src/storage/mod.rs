@@ -152,6 +152,12 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
+    /// [`Self::observe`] comes to an end also when the store's revision was moved by writes that nobody here
+    /// watches. When false, who waits for a revision should not wait long.
+    fn proves_progress(&self) -> bool {
+        true
+    }
+
     /// The newest compaction this process knows of: reads before it must not be answered from caches either,
     /// so that all servers of one store agree on what has expired.
     fn compacted(&self) -> Revision {

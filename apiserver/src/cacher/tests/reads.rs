@@ -147,6 +147,20 @@ async fn selections_limit_lists_too() {
     let next = ListQuery { continue_token: page.continue_token, ..query("app=x", "") };
     assert_eq!(lab.names(next).await, ["p6"]);
     assert_eq!(lab.names(query("", "spec.nodeName=n4")).await, ["p4"]);
+    // Also as objects come to a node, and leave it.
+    let before = lab.put(pod("p1", "y", "n4")).await.revision;
+    lab.put(pod("p4", "y", "n1")).await;
+    lab.put(pod("p7", "x", "n4")).await;
+    lab.remove("p0").await;
+    assert_eq!(lab.names(query("", "spec.nodeName=n4")).await, ["p1", "p7"]);
+    assert_eq!(lab.names(query("app=x", "spec.nodeName=n4")).await, ["p7"]);
+    assert_eq!(lab.names(query("", "spec.nodeName=n0")).await, [""; 0]);
+    let then = ListQuery {
+        resource_version: Some(before),
+        version_match: Some(VersionMatch::Exact),
+        ..query("", "spec.nodeName=n4")
+    };
+    assert_eq!(lab.names(then).await, ["p1", "p4"]);
     assert_eq!(lab.names(query("", "metadata.name=p2,spec.nodeName!=n2")).await, [""; 0]);
 }
 

@@ -68,12 +68,20 @@ pub(super) fn store_error(error: &etcd_client::Error, oldest: Revision) -> Store
     StoreError::Unavailable(error.to_string())
 }
 
-/// The events of the next message, none for one that only says that all is well.
+/// One message of a watch.
+pub(super) struct Message {
+    pub(super) events: Vec<StoreEvent>,
+    /// What a message without events says: the stream is complete up to here. Not to be trusted of every
+    /// version, see `progress`.
+    pub(super) progress: Option<Revision>,
+}
+
+/// The next message. Cancel-safe.
 pub(super) async fn message(
     stream: &mut WatchStream,
     after: Revision,
     oldest: Revision,
-) -> Result<Vec<StoreEvent>, StoreError> {
+) -> Result<Message, StoreError> {
     let ended = || StoreError::Unavailable("etcd ended the watch".into());
     let message = stream.message().await.map_err(|e| store_error(&e, oldest))?.ok_or_else(ended)?;
     if message.compact_revision() > 0 {
@@ -83,7 +91,9 @@ pub(super) async fn message(
     if message.canceled() {
         return Err(StoreError::Unavailable(format!("etcd canceled the watch: {}", message.cancel_reason())));
     }
-    message.events().iter().map(event).collect()
+    let events: Vec<StoreEvent> = message.events().iter().map(event).collect::<Result<_, _>>()?;
+    let progress = (events.is_empty() && !message.created()).then(|| revision(message.header()));
+    Ok(Message { events, progress })
 }
 
 fn event(event: &etcd_client::Event) -> Result<StoreEvent, StoreError> {

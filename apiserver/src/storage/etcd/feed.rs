@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::progress::Progress;
 use super::{EtcdStore, READ, compact, convert};
 use crate::storage::hub::{Hub, subject};
 use crate::storage::{Revision, Store, StoreError, StoreEvent};
@@ -22,6 +23,7 @@ pub(super) struct Feed {
     recent: Mutex<Recent>,
     /// The watch may not go beyond the prefix.
     narrow: AtomicBool,
+    pub(super) progress: Progress,
 }
 
 /// All writes after `start`, in order.
@@ -35,7 +37,7 @@ impl Feed {
     pub(super) fn new() -> Self {
         let recent = Recent { start: Revision(0), events: VecDeque::new() };
         let narrow = AtomicBool::new(false);
-        Self { hub: Hub::new(Revision(0)), recent: Mutex::new(recent), narrow }
+        Self { hub: Hub::new(Revision(0)), recent: Mutex::new(recent), narrow, progress: Progress::new() }
     }
 
     /// Where the watch ends: behind the compaction clock where possible, so that its ticks, which are writes
@@ -133,10 +135,21 @@ async fn follow(store: &EtcdStore) -> Result<Infallible, StoreError> {
     let end = store.feed.end(&store.prefix);
     let mut stream = store.open_watch(&store.prefix, end, reached).await?;
     loop {
-        let events = convert::message(&mut stream, reached, store.compacted()).await?;
-        if let Some(revision) = events.iter().rev().find_map(compaction) {
+        let message = tokio::select! {
+            biased;
+            message = convert::message(&mut stream, reached, store.compacted()) => message?,
+            () = store.feed.progress.due(store.feed.hub.through()) => {
+                let asked = stream.request_progress().await;
+                asked.map_err(|error| convert::store_error(&error, store.compacted()))?;
+                continue;
+            }
+        };
+        if let Some(revision) = message.events.iter().rev().find_map(compaction) {
             store.learned_compaction(revision);
         }
-        store.feed.hand_out(events);
+        if let Some(revision) = message.progress.filter(|_| store.feed.progress.trusted()) {
+            store.feed.hub.publish(&[], revision);
+        }
+        store.feed.hand_out(message.events);
     }
 }

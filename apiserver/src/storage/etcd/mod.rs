@@ -3,10 +3,10 @@
 //!
 //! Writes are transactions that compare the key's mod revision. One watch over the whole prefix feeds all
 //! caches (`feed`), so an idle server holds one stream, and every write anywhere proves how far all prefixes
-//! are complete. Nothing rests on etcd's progress notifications, which are unreliable before 3.4.31 and
-//! 3.5.13. Every call has a deadline; a dead etcd is an error and never a hang. `members` says who is asked
-//! and when again, `proposal` makes writes outlive a leader, `paging` says how much is read at once. `compact` forgets history together with other servers of the
-//! same etcd, and `leases` makes keys expire.
+//! are complete; where somebody else's writes move the revision, `progress` asks those versions of etcd that
+//! answer rightly. Every call has a deadline; a dead etcd is an error and never a hang. `members` says who is asked
+//! and when again, `proposal` makes writes outlive a leader, `paging` says how much is read at once. `compact`
+//! forgets history together with other servers of the same etcd, and `leases` makes keys expire.
 
 mod compact;
 mod convert;
@@ -14,6 +14,7 @@ mod feed;
 mod leases;
 mod members;
 mod paging;
+mod progress;
 mod proposal;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -107,6 +108,10 @@ impl EtcdStore {
         let (feeding, stop) = (store.clone(), tasks.stop_token());
         tasks.spawn_essential("etcd watch", async move {
             stop.run_until_cancelled(feed::run(&feeding)).await;
+        });
+        let (learning, stop) = (store.clone(), tasks.stop_token());
+        tasks.spawn_essential("etcd versions", async move {
+            stop.run_until_cancelled(progress::learn_versions(&learning)).await;
         });
         if !config.compaction_interval.is_zero() {
             let (compacting, stop) = (store.clone(), tasks.stop_token());
@@ -358,7 +363,12 @@ impl Store for EtcdStore {
     }
 
     async fn observe(&self, prefix: &str, at_least: Revision) -> Option<Observed> {
+        self.feed.progress.want(at_least);
         self.feed.hub.observe(prefix, at_least).await
+    }
+
+    fn proves_progress(&self) -> bool {
+        self.feed.progress.trusted()
     }
 
     fn compacted(&self) -> Revision {
@@ -406,7 +416,7 @@ impl EtcdStore {
                     return Some((Ok(event), Some((stream, ready))));
                 }
                 match convert::message(&mut stream, after, oldest).await {
-                    Ok(events) => ready.extend(events),
+                    Ok(message) => ready.extend(message.events),
                     Err(error) => return Some((Err(error), None)),
                 }
             }
