@@ -69,6 +69,8 @@ async fn list_and_watch(cacher: &Cacher, reached: &mut Option<Revision>) -> Resu
     };
     *reached = Some(after);
     let mut stream = store.watch(&cacher.config.prefix, after).await?;
+    // Who waits for a revision asks again how far the store's watch is, now that there is one.
+    cacher.reached.send_modify(|_| {});
     let mut upkeep = tokio::time::interval_at(Instant::now() + UPKEEP_PERIOD, UPKEEP_PERIOD);
     upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

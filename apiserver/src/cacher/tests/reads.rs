@@ -180,3 +180,26 @@ async fn an_unreadable_value_is_named_and_harms_no_other() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_one_node_looks_at_that_node_alone() {
+    let lab = lab().await;
+    for i in 0..100 {
+        lab.put(pod(&format!("p{i:02}"), "x", &format!("n{}", i % 10))).await;
+    }
+    lab.cacher.list(ListQuery::default()).await.expect("the cache has seen all");
+    let state = lab.cacher.state.read();
+    let looked_at = |field: Option<&str>, value: &'static str, prefix: &str| {
+        let looked = std::cell::Cell::new(0);
+        let required = |name: &str| (Some(name) == field).then_some(value);
+        state.range(required, prefix, prefix, state.revision, 0, |_| {
+            looked.set(looked.get() + 1);
+            true
+        });
+        looked.get()
+    };
+    assert_eq!(looked_at(None, "", "/registry/pods/"), 100);
+    assert_eq!(looked_at(Some("spec.nodeName"), "n3", "/registry/pods/"), 10);
+    assert_eq!(looked_at(Some("spec.nodeName"), "gone", "/registry/pods/"), 0);
+    assert_eq!(looked_at(None, "", "/registry/pods/ns/p4"), 10);
+}

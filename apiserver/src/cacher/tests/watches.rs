@@ -187,3 +187,39 @@ async fn stopping_a_cache_ends_its_watches() {
     assert!(watch.recv().await.is_none());
     lab.tasks.stop_token().cancel();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_change_asks_only_the_watchers_that_it_may_concern() {
+    let lab = lab().await;
+    let select = |namespace: &str, fields: &str| Selection {
+        namespace: namespace.into(),
+        fields: FieldSelector::parse(fields).expect("selector"),
+        ..Selection::default()
+    };
+    let mut scopes = scopes::Scopes::default();
+    let selections = [
+        select("", ""),
+        select("ns", ""),
+        select("ns", "metadata.name=a"),
+        select("", "spec.nodeName=n1"),
+        select("", "spec.nodeName=n2"),
+        // These it does not concern.
+        select("other", ""),
+        select("other", "metadata.name=a"),
+        select("ns", "metadata.name=b"),
+        select("", "spec.nodeName=n3"),
+    ];
+    for (id, selection) in selections.iter().enumerate() {
+        scopes.add(id as u64, selection);
+    }
+    let before = lab.put(pod("a", "x", "n1")).await;
+    let now = lab.put(pod("a", "x", "n2")).await;
+    let change = history::Change::new(now.revision, Some(now), Some(before));
+    let mut concerned = scopes.concerned(&change);
+    concerned.sort_unstable();
+    assert_eq!(concerned, [0, 1, 2, 3, 4]);
+    for (id, selection) in selections.iter().enumerate() {
+        scopes.remove(id as u64, selection);
+    }
+    assert!(scopes.concerned(&change).is_empty());
+}
