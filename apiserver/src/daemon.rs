@@ -125,7 +125,9 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
         &flags.disable_admission_plugins,
         flags.admission_control_config_file.as_deref(),
     )?;
+    let schema = Arc::new(Schema::builtin());
     let deps = Arc::new(Deps {
+        schema: schema.clone(),
         registry: Arc::clone(&registry),
         chain: admission.clone(),
         authorizer: Arc::clone(&authorizer),
@@ -162,7 +164,7 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
         Arc::clone(&tables),
         Arc::clone(&registry),
         admission,
-        Arc::new(Schema::builtin()),
+        schema,
         Duration::from_secs(flags.min_request_timeout),
     )));
 

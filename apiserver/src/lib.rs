@@ -14,6 +14,7 @@ pub mod config;
 pub mod daemon;
 pub mod endpoints;
 pub mod features;
+pub mod fieldmanager;
 pub mod filters;
 pub mod flags;
 pub mod metrics;

@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 
 use common::status::Status;
 
+use crate::authorization::Authorizer;
+
 /// The error of a streamed body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -80,6 +82,9 @@ pub struct RequestContext {
     pub remote: Option<std::net::SocketAddr>,
     /// The raw query, undecoded.
     pub query: String,
+    /// Who decides what else this user may do, where a request turns out to need more than its verb; absent
+    /// for the server's own requests, which may do all.
+    pub authorizer: Option<Arc<dyn Authorizer>>,
     /// `Warning:` headers to add to the answer, deduplicated by the writer.
     warnings: Mutex<Vec<String>>,
     /// What plugins note about the request, for the audit log.
@@ -95,6 +100,7 @@ impl RequestContext {
             user_agent: String::new(),
             remote: None,
             query,
+            authorizer: None,
             warnings: Mutex::default(),
             annotations: Mutex::default(),
         }

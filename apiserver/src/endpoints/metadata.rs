@@ -125,6 +125,24 @@ pub(super) fn set_finalizers(object: &mut Object, finalizers: &[String]) {
     }
 }
 
+/// Removes owner references that are there twice. Returns the uids of those removed.
+pub(super) fn dedup_owner_references(object: &mut Object) -> Vec<String> {
+    let mut duplicates = Vec::new();
+    let Some(Value::Array(references)) = object.pointer_mut("/metadata/ownerReferences") else {
+        return duplicates;
+    };
+    let mut at = 0;
+    while at < references.len() {
+        if references[..at].contains(&references[at]) {
+            let removed = references.remove(at);
+            duplicates.push(text(&removed, "uid").to_owned());
+        } else {
+            at += 1;
+        }
+    }
+    duplicates
+}
+
 pub(super) fn deletion_grace(object: &Object) -> Option<i64> {
     object.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64)
 }
@@ -354,6 +372,15 @@ mod tests {
         for bad in ["", "/a", "a/", "a/b/c", "-a", "A.b/c"] {
             assert!(!qualified_name(bad).is_empty(), "{bad}");
         }
+    }
+
+    #[test]
+    fn owner_references_are_listed_once() {
+        let one = json!({"uid": "1", "name": "a"});
+        let other = json!({"uid": "1", "name": "b"});
+        let mut object = json!({"metadata": {"ownerReferences": [one, other, one]}});
+        assert_eq!(dedup_owner_references(&mut object), ["1"]);
+        assert_eq!(object["metadata"]["ownerReferences"], json!([one, other]));
     }
 
     #[test]

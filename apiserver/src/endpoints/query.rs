@@ -7,6 +7,7 @@ use common::labels::Selector;
 use common::status::{FieldErrors, Status};
 
 use crate::cacher::{ListQuery, Selection, VersionMatch, WatchQuery};
+use crate::fieldmanager::is_printable;
 use crate::resources::ResourceDef;
 use crate::storage::Revision;
 
@@ -114,16 +115,37 @@ pub struct WriteOptions {
     pub dry_run: bool,
     pub field_validation: FieldValidation,
     pub field_manager: String,
+    /// An apply takes what others own.
+    pub force: bool,
 }
 
 impl WriteOptions {
     /// # Errors
     /// 422 about `kind` (`CreateOptions` ...) for values that do not exist.
     pub fn parse(query: &Query<'_>, kind: &str) -> Result<Self, Status> {
+        Self::read(query, kind, false)
+    }
+
+    /// Options of a server-side apply.
+    ///
+    /// # Errors
+    /// 422 without a manager, and as [`WriteOptions::parse`].
+    pub fn parse_apply(query: &Query<'_>) -> Result<Self, Status> {
+        Self::read(query, "PatchOptions", true)
+    }
+
+    fn read(query: &Query<'_>, kind: &str, apply: bool) -> Result<Self, Status> {
         let mut errors = FieldErrors::new();
         let field_manager = query.get("fieldManager");
+        if apply && field_manager.is_empty() {
+            errors.required("fieldManager", "is required for apply patch");
+        }
         if field_manager.len() > FIELD_MANAGER_BYTES_MAX {
             errors.too_long("fieldManager", FIELD_MANAGER_BYTES_MAX);
+        }
+        for (at, c) in field_manager.char_indices().filter(|(_, c)| !is_printable(*c)) {
+            let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+            errors.invalid("fieldManager", field_manager, why);
         }
         let values: Vec<&str> = query.all("dryRun").filter(|v| !v.is_empty()).collect();
         let dry_run = check_dry_run(&values, &mut errors);
@@ -136,11 +158,16 @@ impl WriteOptions {
                 FieldValidation::Warn
             }
         };
-        if kind == "PatchOptions" && query.has("force") {
+        if !apply && kind == "PatchOptions" && query.has("force") {
             errors.forbidden("force", "may not be specified for non-apply patch");
         }
         invalid_options(kind, &errors)?;
-        Ok(Self { dry_run, field_validation, field_manager: field_manager.to_owned() })
+        Ok(Self {
+            dry_run,
+            field_validation,
+            field_manager: field_manager.to_owned(),
+            force: apply && query.flag("force"),
+        })
     }
 }
 

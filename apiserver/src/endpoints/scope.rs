@@ -5,7 +5,11 @@ use std::sync::Arc;
 use common::status::Status;
 
 use super::Server;
+use super::query::WriteOptions;
+use crate::authorization::Attributes;
 use crate::cacher::{ObjectStore, Preconditions};
+use crate::fieldmanager::{FieldManager, Version, manager_name};
+use crate::filters::respond::forbidden;
 use crate::object::{Object, name, resource_version, uid};
 use crate::request::{ApiRequest, RequestContext};
 use crate::resources::schema::{Schema, TypeId};
@@ -94,6 +98,35 @@ impl<'a> Scope<'a> {
         let id = schema.id(&self.def.schema);
         let id = id.ok_or_else(|| Status::internal(format!("no type {} in the schema", self.def.schema)))?;
         Ok((schema, id))
+    }
+
+    /// Works with the ownership of fields as this endpoint sees it.
+    pub(super) fn ownership<R>(&self, work: impl FnOnce(&FieldManager<'_>) -> R) -> R {
+        let builtin = &self.server.schema;
+        let versions = |api_version: &str| {
+            let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+            let table = self.server.tables.load();
+            let def = table.get(group, version, &self.def.resource)?;
+            (def.stored_as == self.def.stored_as).then(|| Version::new(def.clone(), builtin.clone()))
+        };
+        let subresource = self.subresource().map_or("", |s| s.name.as_str());
+        let version = Version::new(self.def.clone(), builtin.clone());
+        work(&FieldManager::new(version, &versions, subresource, self.strategy().reset_fields()))
+    }
+
+    /// The manager's name: the one given, or the client's.
+    pub(super) fn manager(&self, options: &WriteOptions) -> String {
+        manager_name(&options.field_manager, &self.ctx.user_agent)
+    }
+
+    /// # Errors
+    /// 403 unless the user may create this object: for other verbs that come to create it.
+    pub(super) async fn may_create(&self) -> Result<(), Status> {
+        let Some(authorizer) = &self.ctx.authorizer else { return Ok(()) };
+        let mut attributes = Attributes::of(&self.ctx.info, &self.ctx.user);
+        "create".clone_into(&mut attributes.verb);
+        let verdict = authorizer.authorize(&attributes).await;
+        if verdict.allowed() { Ok(()) } else { Err(forbidden(&attributes, &verdict.reason)) }
     }
 
     pub(super) fn stored_form(&self, object: Object) -> Object {

@@ -12,6 +12,8 @@ use http::Method;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
+mod apply;
+
 use super::{ApiHandler, responses};
 use crate::admission::Chain;
 use crate::cacher::{Cacher, CacherConfig, ObjectStore};
@@ -337,12 +339,12 @@ async fn each_patch_applies() {
     let stale = server.patch("merge-patch", &path, json!({"metadata": {"resourceVersion": "1"}})).await;
     assert_eq!(stale.code, 409);
     let renamed = server.patch("merge-patch", &path, json!({"metadata": {"name": "q"}})).await;
-    assert_eq!(renamed.code, 422, "{}", renamed.body);
+    assert_eq!(renamed.code, 400, "{}", renamed.body);
     let wrong = server.patch("merge-patch", &path, json!({"spec": {"containers": 1}})).await;
     assert_eq!(wrong.code, 422);
     let missing = server.patch("merge-patch", &format!("{PODS}/none"), json!({})).await;
     assert_eq!(missing.code, 404);
-    let apply = [("content-type", "application/apply-patch+yaml")];
+    let apply = [("content-type", "application/apply-patch+cbor")];
     assert_eq!(server.call(Method::PATCH, &path, &apply, "{}").await.code, 415);
 }
 

@@ -1,14 +1,13 @@
 //! The way of a write, shared by create, update and patch: from bytes to what is stored.
 //!
-//! Ownership of fields (`managedFields`) is not tracked here yet; its place is after defaulting and before
-//! admission, in [`Writing::updated`] and [`create`], with the manager's name from [`WriteOptions`].
+//! Who owns which field is noted after defaulting and before admission: what admission changes is nobody's.
 
 use async_trait::async_trait;
-use common::status::Status;
+use common::status::{Status, reason};
 use serde_json::Value;
 
 use super::decode::decode;
-use super::handlers::patch::Patch;
+use super::handlers::patch::{Apply, Patch};
 use super::metadata;
 use super::negotiation::Encoding;
 use super::query::{FieldValidation, WriteOptions};
@@ -16,7 +15,9 @@ use super::scope::Scope;
 use super::typed;
 use crate::admission::{Attributes, Operation};
 use crate::cacher::{Decision, Update};
+use crate::fieldmanager::keep_times;
 use crate::object::{Object, metadata_mut, name, namespace, resource_version, str_at};
+use crate::registry::tree::same;
 use crate::request::RequestContext;
 use crate::resources::{GroupResource, Rollback};
 
@@ -117,6 +118,28 @@ fn unrecognized(kind: &str, error: &str) -> Status {
     ))
 }
 
+/// Removes duplicate owner references, with a warning.
+pub(super) fn dedup_owners(scope: &Scope<'_>, object: &mut Object, after_admission: bool) {
+    let duplicates = metadata::dedup_owner_references(object);
+    if !duplicates.is_empty() {
+        let when = if after_admission { " after mutating admission happens" } else { "" };
+        scope.ctx.warn(format!(
+            ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            duplicates.join(", ")
+        ));
+    }
+}
+
+/// The store does not take an object of that size.
+pub(super) fn is_too_large(status: &Status) -> bool {
+    status.reason == reason::REQUEST_ENTITY_TOO_LARGE
+}
+
+/// Removes who owns what; false when nobody does.
+pub(super) fn forget_owners(object: &mut Object) -> bool {
+    metadata_mut(object).remove("managedFields").is_some()
+}
+
 /// What admission is told. `object` is filled in by the caller.
 pub(super) fn attributes<'b>(
     scope: &'b Scope<'_>,
@@ -158,6 +181,7 @@ pub(super) async fn create(
     chain
         .admit(&mut attributes(scope, Operation::Create, requested_name, Some(object), None, dry_run))
         .await?;
+    dedup_owners(scope, object, true);
     let strategy = scope.strategy();
     strategy.prepare_for_create(object);
     let guard = match strategy.hooks() {
@@ -180,6 +204,7 @@ pub(super) enum Source {
     /// The body, in the requested version.
     Whole(Object),
     Patch(Patch),
+    Apply(Apply),
 }
 
 /// The function of an update's guaranteed update.
@@ -188,13 +213,22 @@ pub(super) struct Writing<'s, 'a> {
     source: Source,
     options: WriteOptions,
     guard: Option<Box<dyn Rollback>>,
+    /// The object is too large with its owners.
+    ownerless: bool,
     /// The object whose update was its last, in the stored version.
     pub last: Option<Object>,
 }
 
 impl<'s, 'a> Writing<'s, 'a> {
     pub(super) fn new(scope: &'s Scope<'a>, source: Source, options: WriteOptions) -> Self {
-        Self { scope, source, options, guard: None, last: None }
+        Self { scope, source, options, guard: None, ownerless: false, last: None }
+    }
+
+    /// Makes the next attempt write no owners. False when that is no way out: an apply is nothing without them.
+    pub(super) fn forget_owners(&mut self) -> bool {
+        let can = !self.ownerless && !matches!(self.source, Source::Apply(_));
+        self.ownerless = true;
+        can
     }
 
     /// Call when the write is done.
@@ -207,25 +241,42 @@ impl<'s, 'a> Writing<'s, 'a> {
     /// The new state in the stored version, defaulted, not yet admitted.
     fn updated(&self, current: &Object) -> Result<Object, Status> {
         let scope = self.scope;
-        let mut object = match &self.source {
-            Source::Whole(object) => object.clone(),
+        let object = match &self.source {
+            Source::Whole(object) => {
+                let mut object = object.clone();
+                dedup_owners(scope, &mut object, false);
+                object
+            }
             Source::Patch(patch) => {
                 patch.apply(scope, scope.served_form(current.clone()), self.options.field_validation)?
             }
+            Source::Apply(apply) => return apply.onto(scope, Some(current), &self.options),
         };
+        if matches!(self.source, Source::Patch(_)) {
+            check_name(scope, &object)?;
+        }
+        self.owned(Some(current), object)
+    }
+
+    /// A whole new state with its place, defaults and owners.
+    fn owned(&self, live: Option<&Object>, mut object: Object) -> Result<Object, Status> {
+        let scope = self.scope;
         super::handlers::place(scope, &mut object)?;
         let mut object = scope.stored_form(object);
         scope.def.strategy.default(&mut object);
+        let manager = scope.manager(&self.options);
+        scope.ownership(|fields| fields.update(live, &mut object, &manager, &metadata::now()));
         Ok(object)
     }
 
     async fn create(&mut self) -> Result<Decision, Status> {
         let scope = self.scope;
-        let Source::Whole(object) = &self.source else { return Err(scope.not_found()) };
-        let mut object = object.clone();
-        super::handlers::place(scope, &mut object)?;
-        let mut object = scope.stored_form(object);
-        scope.def.strategy.default(&mut object);
+        let mut object = match &self.source {
+            Source::Whole(object) => self.owned(None, object.clone())?,
+            Source::Apply(apply) => apply.onto(scope, None, &self.options)?,
+            Source::Patch(_) => return Err(scope.not_found()),
+        };
+        scope.may_create().await?;
         metadata::fill_system_fields(&mut object);
         metadata_mut(&mut object).remove("resourceVersion");
         let named = name(&object).to_owned();
@@ -249,6 +300,10 @@ impl<'s, 'a> Writing<'s, 'a> {
                 dry_run,
             ))
             .await?;
+        dedup_owners(scope, &mut object, true);
+        if self.ownerless {
+            forget_owners(&mut object);
+        }
         self.check_version(&mut object, &old)?;
         let strategy = scope.strategy();
         metadata::carry_generation(&mut object, &old);
@@ -263,6 +318,7 @@ impl<'s, 'a> Writing<'s, 'a> {
         if !errors.is_empty() {
             return Err(Status::invalid(&scope.def.group, &scope.def.kind, name(&object), &errors));
         }
+        keep_times(&mut object, &old, same);
         strategy.warnings(&object, Some(&old)).into_iter().for_each(|warning| scope.ctx.warn(warning));
         chain
             .validate(&attributes(

@@ -133,6 +133,7 @@ impl Chain {
         let mut ctx = RequestContext::new(info, user, query);
         ctx.audit_id = passed.audit_id.to_owned();
         ctx.user_agent = passed.user_agent.to_owned();
+        ctx.authorizer = Some(Arc::clone(&self.authorizer));
         ctx.remote = Some(passed.connection.remote);
         let ctx = Arc::new(ctx);
         let request = ApiRequest { ctx: Arc::clone(&ctx), parts, body };

@@ -11,10 +11,13 @@ use crate::authentication::TokenAuthenticator;
 use crate::authentication::service_account::Signer;
 use crate::authorization::Authorizer;
 use crate::resources::Registry;
+use crate::resources::schema::Schema;
 
 /// Made by the wiring after the stores, before the table.
 pub struct Deps {
     pub registry: Arc<Registry>,
+    /// The types of the built-in kinds.
+    pub schema: Arc<Schema>,
     /// For writes that subresources make themselves (bindings, evictions, scales).
     pub chain: Chain,
     pub authorizer: Arc<dyn Authorizer>,

@@ -34,6 +34,7 @@ use core::service::hooks::ServiceHooks;
 pub use deps::{Deps, KubeletClientConfig, TokenIssuing};
 use rules::{KindStrategy, StatusStrategy};
 
+use crate::fieldmanager::FieldPaths;
 use crate::resources::{CustomHandlers, Strategy};
 
 /// The strategy of a stored resource (`deployments`) or of a view of one (`deployments/status`), as
@@ -53,8 +54,33 @@ pub fn strategy(deps: &Arc<Deps>, group: &str, name: &str) -> Arc<dyn Strategy> 
         }
         _ => match name.split_once('/') {
             None => Arc::new(KindStrategy::new(table::rules(group, name))),
-            Some((resource, _status)) => Arc::new(StatusStrategy::new(table::rules(group, resource))),
+            Some((resource, _status)) => {
+                Arc::new(StatusStrategy::new(table::rules(group, resource), status_resets(group, resource)))
+            }
         },
+    }
+}
+
+/// What nobody comes to own through a status subresource (`GetResetFields` upstream).
+fn status_resets(group: &str, resource: &str) -> FieldPaths {
+    match (group, resource) {
+        ("", "pods") => &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]],
+        ("apps", "deployments") => &[&["spec"], &["metadata", "labels"]],
+        ("certificates.k8s.io", "certificatesigningrequests") => &[&["spec"], &["status", "conditions"]],
+        ("networking.k8s.io", "servicecidrs")
+        | (
+            "resource.k8s.io"
+            | "flowcontrol.apiserver.k8s.io"
+            | "storagemigration.k8s.io"
+            | "internal.apiserver.k8s.io"
+            | "admissionregistration.k8s.io"
+            | "apiextensions.k8s.io"
+            | "apiregistration.k8s.io",
+            _,
+        )
+        | ("storage.k8s.io", "volumeattachments")
+        | ("scheduling.k8s.io", "podgroups") => &[&["spec"], &["metadata"]],
+        _ => &[&["spec"]],
     }
 }
 

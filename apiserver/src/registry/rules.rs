@@ -10,6 +10,7 @@ use common::status::FieldErrors;
 use serde_json::{Value, json};
 
 use super::{names, tree};
+use crate::fieldmanager::FieldPaths;
 use crate::object::{self, Object};
 use crate::resources::{Hooks, Strategy};
 
@@ -56,6 +57,8 @@ pub struct Rules {
     pub grace: Option<fn(&Object, Option<i64>) -> Option<i64>>,
     pub ttl: fn(&Object) -> Option<u64>,
     pub status: StatusRule,
+    /// What nobody comes to own through the resource itself; empty: the status, where it is not open.
+    pub resets: FieldPaths,
     pub generation: Generation,
     pub create_on_update: bool,
     pub unconditional_update: bool,
@@ -82,6 +85,7 @@ impl Rules {
         grace: None,
         ttl: |_| None,
         status: StatusRule::Open,
+        resets: &[],
         generation: Generation::None,
         create_on_update: false,
         unconditional_update: true,
@@ -195,6 +199,14 @@ impl Strategy for KindStrategy {
         self.ttl_seconds.or_else(|| (self.rules.ttl)(object))
     }
 
+    fn reset_fields(&self) -> FieldPaths {
+        match self.rules.status {
+            _ if !self.rules.resets.is_empty() => self.rules.resets,
+            StatusRule::Open => &[],
+            StatusRule::Split | StatusRule::KeptOnCreate => &[&["status"]],
+        }
+    }
+
     fn hooks(&self) -> Option<&dyn Hooks> {
         self.hooks.as_deref()
     }
@@ -203,11 +215,13 @@ impl Strategy for KindStrategy {
 /// The strategy of a `status` subresource.
 pub struct StatusStrategy {
     rules: Rules,
+    resets: FieldPaths,
 }
 
 impl StatusStrategy {
-    pub fn new(rules: Rules) -> Self {
-        Self { rules }
+    /// `resets` is what nobody comes to own through it.
+    pub fn new(rules: Rules, resets: FieldPaths) -> Self {
+        Self { rules, resets }
     }
 }
 
@@ -221,6 +235,10 @@ impl Strategy for StatusStrategy {
 
     fn validate(&self, _object: &Object) -> FieldErrors {
         FieldErrors::new()
+    }
+
+    fn reset_fields(&self) -> FieldPaths {
+        self.resets
     }
 
     fn prepare_for_update(&self, object: &mut Object, old: &Object) {
@@ -252,9 +270,14 @@ pub struct ViewStrategy {
     pub rules: Rules,
     pub prepare: fn(&mut Object, &Object),
     pub validate: fn(&Object, &Object, &mut FieldErrors),
+    pub resets: FieldPaths,
 }
 
 impl Strategy for ViewStrategy {
+    fn reset_fields(&self) -> FieldPaths {
+        self.resets
+    }
+
     fn default(&self, object: &mut Object) {
         tree::drop_nulls(object);
         (self.rules.default)(object);
@@ -349,7 +372,7 @@ mod tests {
         assert_eq!(new["metadata"]["generation"], 4);
 
         let mut new = object(json!({"a": 2}), json!({"s": 2}));
-        StatusStrategy::new(Rules::SPLIT).prepare_for_update(&mut new, &old);
+        StatusStrategy::new(Rules::SPLIT, &[]).prepare_for_update(&mut new, &old);
         assert_eq!(new["spec"], json!({"a": 1}));
         assert_eq!(new["status"], json!({"s": 2}));
         assert_eq!(new["metadata"]["generation"], 3);

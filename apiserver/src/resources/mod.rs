@@ -31,6 +31,7 @@ use common::status::{FieldErrors, Status};
 
 use crate::apiextensions::CustomKind;
 use crate::cacher::ObjectStore;
+use crate::fieldmanager::FieldPaths;
 use crate::object::Object;
 use crate::request::{ApiRequest, RequestContext, Response};
 
@@ -270,6 +271,12 @@ pub trait Strategy: Send + Sync + 'static {
     /// Seconds after which the object removes itself (events).
     fn ttl_seconds(&self, _object: &Object) -> Option<u64> {
         None
+    }
+
+    /// What this endpoint puts back, whatever a client sends (status on the main resource): nobody comes to own
+    /// it through here.
+    fn reset_fields(&self) -> FieldPaths {
+        &[]
     }
 
     /// Effects on other state around a write (service addresses). `None` for most.

@@ -30,6 +30,9 @@ pub(in super::super) async fn serve(scope: &Scope<'_>, request: ApiRequest) -> R
         ));
     }
     metadata_mut(&mut object).remove("resourceVersion");
+    write::dedup_owners(scope, &mut object, false);
+    let manager = scope.manager(&options);
+    scope.ownership(|fields| fields.update(None, &mut object, &manager, &metadata::now()));
     let prefix = str_at(&object, &["metadata", "generateName"]).to_owned();
     let generated = name(&object).is_empty() && !prefix.is_empty();
     let mut attempt = 0;
@@ -43,7 +46,11 @@ pub(in super::super) async fn serve(scope: &Scope<'_>, request: ApiRequest) -> R
         if generated {
             metadata_mut(&mut candidate).insert("name".to_owned(), metadata::generate_name(&prefix).into());
         }
-        match create(scope, candidate, options.dry_run).await {
+        let mut result = create(scope, &mut candidate, options.dry_run).await;
+        if result.as_ref().is_err_and(write::is_too_large) && write::forget_owners(&mut candidate) {
+            result = create(scope, &mut candidate, options.dry_run).await;
+        }
+        match result {
             Ok(written) => return respond_written(scope, &parts, output, 201, written).await,
             Err(status) if generated && status.reason == reason::ALREADY_EXISTS => {
                 if attempt >= GENERATED_NAME_ATTEMPTS {
@@ -55,19 +62,19 @@ pub(in super::super) async fn serve(scope: &Scope<'_>, request: ApiRequest) -> R
     }
 }
 
-async fn create(scope: &Scope<'_>, mut object: Object, dry_run: bool) -> Result<Written, Status> {
-    let requested = name(&object).to_owned();
-    let guard = write::create(scope, &mut object, &requested, dry_run).await?;
+async fn create(scope: &Scope<'_>, object: &mut Object, dry_run: bool) -> Result<Written, Status> {
+    let requested = name(object).to_owned();
+    let guard = write::create(scope, object, &requested, dry_run).await?;
     let store = scope.store()?;
     if dry_run {
-        return match store.get(&scope.namespace, name(&object), None).await {
-            Ok(_) => Err(Status::already_exists(&scope.def.group, &scope.def.resource, name(&object))),
-            Err(status) if status.code == 404 => Ok(Written::DryRun(object)),
+        return match store.get(&scope.namespace, name(object), None).await {
+            Ok(_) => Err(Status::already_exists(&scope.def.group, &scope.def.resource, name(object))),
+            Err(status) if status.code == 404 => Ok(Written::DryRun(std::mem::take(object))),
             Err(status) => Err(status),
         };
     }
     let stored = store
-        .create(&object, scope.def.strategy.ttl_seconds(&object))
+        .create(object, scope.def.strategy.ttl_seconds(object))
         .await
         .map_err(|status| scope.renamed(status))?;
     if let Some(guard) = guard {

@@ -41,10 +41,13 @@ pub(super) async fn run(
         let (code, object) = dry(scope, &mut writing, preconditions, create).await?;
         return Ok((code, Written::DryRun(object)));
     }
-    let (stored, outcome) = store
-        .guaranteed_update(&scope.namespace, &scope.name, preconditions, create, &mut writing)
-        .await
-        .map_err(|status| scope.renamed(status))?;
+    let mut result =
+        store.guaranteed_update(&scope.namespace, &scope.name, preconditions, create, &mut writing).await;
+    if result.as_ref().is_err_and(write::is_too_large) && writing.forget_owners() {
+        result =
+            store.guaranteed_update(&scope.namespace, &scope.name, preconditions, create, &mut writing).await;
+    }
+    let (stored, outcome) = result.map_err(|status| scope.renamed(status))?;
     writing.commit();
     Ok(match outcome {
         Outcome::Created => (201, Written::Stored(stored)),

@@ -79,6 +79,7 @@ fn validate_status(new: &Object, _old: &Object, errors: &mut FieldErrors) {
 /// `namespaces/finalize`: the one place where `spec.finalizers` may change.
 pub fn finalize() -> ViewStrategy {
     ViewStrategy {
+        resets: &[&["status"]],
         rules: RULES,
         prepare: |new, old| carry(new, old, "status"),
         validate: |new, _, errors| {

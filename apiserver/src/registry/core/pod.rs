@@ -258,6 +258,7 @@ fn grace(pod: &Object, requested: Option<i64>) -> Option<i64> {
 /// `pods/ephemeralcontainers`: only that list may change, and only grow.
 pub fn ephemeral_containers() -> ViewStrategy {
     ViewStrategy {
+        resets: &[],
         rules: RULES,
         prepare: |new, old| {
             let wanted = at(new, &["spec", "ephemeralContainers"]).clone();
@@ -295,6 +296,7 @@ pub fn ephemeral_containers() -> ViewStrategy {
 /// `pods/resize`: cpu and memory of containers, and their resize policy.
 pub fn resize() -> ViewStrategy {
     ViewStrategy {
+        resets: &[],
         rules: RULES,
         prepare: |new, old| {
             let wanted = new.clone();

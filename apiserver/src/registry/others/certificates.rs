@@ -16,6 +16,7 @@ pub const RULES: Rules = Rules {
     prepare_status,
     validate_status,
     status: StatusRule::Split,
+    resets: &[&["spec"], &["status"]],
     // Kubelets name their requests by a digest with capital letters.
     name: crate::registry::names::path_segment,
     ..Rules::PLAIN
@@ -194,6 +195,7 @@ fn validate_status(new: &Object, old: &Object, errors: &mut FieldErrors) {
 /// `certificatesigningrequests/approval`: only the conditions.
 pub fn approval() -> ViewStrategy {
     ViewStrategy {
+        resets: &[&["spec"], &["status", "certificate"]],
         rules: RULES,
         prepare: |new, old| {
             let wanted = items(field(new, "status"), "conditions").to_vec();

@@ -6,16 +6,21 @@ use async_trait::async_trait;
 use common::status::{FieldErrors, Status};
 use serde_json::{Value, json};
 
-use super::{Change, answer, query, read};
+use super::{Change, answer, read};
 use crate::cacher::{Decision, Preconditions};
+use crate::endpoints::query::{Query, WriteOptions};
+use crate::fieldmanager::{Applied, Element, FieldManager, Version, manager_name, scale as owners};
 use crate::object::{self, Object};
 use crate::registry::deps::Deps;
 use crate::registry::pod_template::metadata::matcher;
 use crate::registry::rules::KindStrategy;
 use crate::registry::table;
 use crate::registry::tree::{at, field, int, set, string_map, struct_mut};
-use crate::request::{ApiRequest, Response};
+use crate::request::{ApiRequest, RequestContext, Response};
+use crate::resources::schema::Schema;
 use crate::resources::{Strategy, Subresource, SubresourceRequest};
+
+const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
 pub struct Scale {
     deps: Arc<Deps>,
@@ -71,10 +76,81 @@ fn patched(scale: &Value, patch: &[u8], media: &str) -> Result<Value, Status> {
                 "application/json-patch+json",
                 "application/merge-patch+json",
                 "application/strategic-merge-patch+json",
+                APPLY_PATCH,
             ]));
         }
     }
     Ok(out)
+}
+
+/// Who owns the replicas, through one request on a Scale.
+struct Owning {
+    schema: Arc<Schema>,
+    mappings: Vec<(String, Option<Vec<Element>>)>,
+    /// The workload's version.
+    version: String,
+    manager: String,
+    force: bool,
+    now: String,
+}
+
+impl Owning {
+    fn new(deps: &Deps, version: &str, ctx: &RequestContext, options: &WriteOptions) -> Self {
+        let path = vec![Element::field("spec"), Element::field("replicas")];
+        Self {
+            schema: deps.schema.clone(),
+            mappings: vec![(version.to_owned(), Some(path))],
+            version: version.to_owned(),
+            manager: manager_name(&options.field_manager, &ctx.user_agent),
+            force: options.force,
+            now: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        }
+    }
+
+    fn with<R>(&self, work: impl FnOnce(&FieldManager<'_>) -> R) -> Result<R, Status> {
+        let name = "io.k8s.api.autoscaling.v1.Scale";
+        let version = Version::of_type("autoscaling/v1", "Scale", name, self.schema.clone())
+            .ok_or_else(|| Status::internal(format!("no type {name} in the schema")))?;
+        Ok(work(&FieldManager::new(version, &|_| None, "scale", &[])))
+    }
+
+    /// The Scale of a workload, with the owners of its replicas.
+    fn scale(&self, object: &Object) -> Result<Value, Status> {
+        let mut scale = scale_of(object);
+        let entries = at(object, &["metadata", "managedFields"]);
+        if let Some(entries) = owners::to_scale(entries, &self.mappings).map_err(Status::internal)? {
+            object::metadata_mut(&mut scale).insert("managedFields".to_owned(), entries);
+        }
+        Ok(scale)
+    }
+
+    fn updated(&self, before: &Value, mut wanted: Value) -> Result<Value, Status> {
+        self.with(|fields| fields.update(Some(before), &mut wanted, &self.manager, &self.now))?;
+        Ok(wanted)
+    }
+
+    fn applied(&self, before: &Value, patch: &[u8]) -> Result<Value, Status> {
+        let patch: Value = serde_saphyr::from_slice(patch)
+            .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
+        let applied =
+            self.with(|fields| fields.apply(Some(before), &patch, &self.manager, self.force, &self.now))?;
+        let (Applied::New(scale) | Applied::Unchanged(scale)) = applied?;
+        Ok(scale)
+    }
+
+    /// Carries the owners of the Scale over to the workload.
+    fn note(&self, object: &mut Object, scale: &Value) -> Result<(), Status> {
+        let of_scale = at(scale, &["metadata", "managedFields"]);
+        let entries = at(object, &["metadata", "managedFields"]);
+        let entries =
+            owners::to_parent(entries, of_scale, &self.version, &self.mappings).map_err(Status::internal)?;
+        let metadata = object::metadata_mut(object);
+        match entries {
+            Some(entries) => metadata.insert("managedFields".to_owned(), entries),
+            None => metadata.remove("managedFields"),
+        };
+        Ok(())
+    }
 }
 
 fn checked(scale: &Value) -> Result<i64, Status> {
@@ -97,6 +173,7 @@ impl Subresource for Scale {
             let object = store.get(&info.namespace, &info.name, None).await?;
             return Ok(answer(200, &scale_of(&object.tree())));
         }
+        let version = request.def.api_version();
         let ApiRequest { parts, body, .. } = request.request;
         let media = parts
             .headers
@@ -109,14 +186,22 @@ impl Subresource for Scale {
         } else {
             (Some(read(&parts.headers, body).await?), bytes::Bytes::new())
         };
-        let dry_run = query(&ctx, "dryRun") == "All";
+        let parsed = Query::parse(&ctx.query);
+        let options = if media == APPLY_PATCH {
+            WriteOptions::parse_apply(&parsed)?
+        } else {
+            WriteOptions::parse(&parsed, if info.verb == "patch" { "PatchOptions" } else { "UpdateOptions" })?
+        };
+        let dry_run = options.dry_run;
+        let owning = Owning::new(&self.deps, &version, &ctx, &options);
         let strategy = KindStrategy::new(table::rules(&self.group, &self.resource));
         let (group, resource) = (self.group.clone(), self.resource.clone());
         let apply = |object: Object| -> Result<Object, Status> {
-            let before = scale_of(&object);
+            let before = owning.scale(&object)?;
             let wanted = match &whole {
-                Some(scale) => scale.clone(),
-                None => patched(&before, &patch, &media)?,
+                Some(scale) => owning.updated(&before, scale.clone())?,
+                None if media == APPLY_PATCH => owning.applied(&before, &patch)?,
+                None => owning.updated(&before, patched(&before, &patch, &media)?)?,
             };
             let version = object::resource_version(&wanted);
             if !version.is_empty() && version != object::resource_version(&object) {
@@ -141,6 +226,7 @@ impl Subresource for Scale {
             }
             let replicas = checked(&wanted)?;
             let mut new = object.clone();
+            owning.note(&mut new, &wanted)?;
             if let Some(spec) = struct_mut(&mut new, "spec") {
                 set(spec, "replicas", replicas);
             }

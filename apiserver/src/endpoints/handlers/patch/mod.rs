@@ -1,10 +1,13 @@
-//! PATCH, in three kinds: a list of operations (RFC 6902), a merge (RFC 7386), and the strategic merge that
-//! knows which lists merge by which key.
+//! PATCH, in four kinds: a list of operations (RFC 6902), a merge (RFC 7386), the strategic merge that knows
+//! which lists merge by which key, and server-side apply.
 //!
 //! A patch is applied to the object as the client sees it, in the requested version. The result then goes the
 //! way of an update.
 
+mod apply;
 mod strategic;
+
+pub(in super::super) use apply::Apply;
 
 use common::status::{FieldErrors, Status, reason};
 use serde_json::Value;
@@ -17,7 +20,7 @@ use super::super::write::{Source, checked, report, strict_problems};
 use super::{body, respond_written, update};
 use crate::cacher::Preconditions;
 use crate::object::{Object, str_at};
-use crate::request::{ApiRequest, Response};
+use crate::request::{ApiRequest, BODY_BYTES_MAX, Response};
 
 /// `maxJSONPatchOperations`.
 const OPERATIONS_MAX: usize = 10_000;
@@ -25,8 +28,10 @@ const OPERATIONS_MAX: usize = 10_000;
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const STRATEGIC_MERGE_PATCH: &str = "application/strategic-merge-patch+json";
+const APPLY_PATCH: &str = "application/apply-patch+yaml";
 /// What a patch may be.
-pub(in super::super) const SUPPORTED: &[&str] = &[JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH];
+pub(in super::super) const SUPPORTED: &[&str] =
+    &[JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, APPLY_PATCH];
 
 /// A patch that was read.
 pub(in super::super) struct Patch {
@@ -43,7 +48,16 @@ enum Change {
 pub(in super::super) async fn serve(scope: &Scope<'_>, request: ApiRequest) -> Result<Response, Status> {
     let (parts, body) = body(request).await?;
     let output = negotiation::output(&parts.headers, true)?;
-    let patch = Patch::read(&negotiation::media_type(&parts.headers), &body)?;
+    let media_type = negotiation::media_type(&parts.headers);
+    if media_type == APPLY_PATCH {
+        let options = WriteOptions::parse_apply(&Query::parse(&scope.ctx.query))?;
+        let source = Source::Apply(Apply::read(&body)?);
+        let create = scope.subresource().is_none();
+        let none = Preconditions::default();
+        let (code, written) = update::run(scope, source, options, &none, create).await?;
+        return respond_written(scope, &parts, output, code, written).await;
+    }
+    let patch = Patch::read(&media_type, &body)?;
     let options = WriteOptions::parse(&Query::parse(&scope.ctx.query), "PatchOptions")?;
     let none = Preconditions::default();
     let (code, written) = update::run(scope, Source::Patch(patch), options, &none, false).await?;
@@ -101,10 +115,7 @@ impl Patch {
             (str_at(&object, &["kind"]).to_owned(), str_at(&object, &["apiVersion"]).to_owned());
         match &self.change {
             Change::Operations(patch) => {
-                json_patch::patch(&mut object, patch).map_err(|error| {
-                    tracing::debug!(%error, "json patch does not apply");
-                    rejected()
-                })?;
+                operations(&mut object, patch)?;
             }
             Change::Merge(patch) => json_patch::merge(&mut object, patch),
             Change::Strategic(patch) => {
@@ -127,6 +138,26 @@ impl Patch {
         report(&scope.ctx, validation, problems, |why| refused(&object, why))?;
         Ok(object)
     }
+}
+
+/// Applies operations one after the other. What they copy may add up to no more than a body.
+fn operations(object: &mut Object, patch: &json_patch::Patch) -> Result<(), Status> {
+    let mut copied_bytes = 0;
+    for operation in &patch.0 {
+        if let json_patch::PatchOperation::Copy(copy) = operation {
+            let source = object.pointer(copy.from.as_str()).map_or(0, |value| value.to_string().len());
+            copied_bytes += source;
+            if copied_bytes > BODY_BYTES_MAX {
+                tracing::debug!(copied_bytes, "json patch copies too much");
+                return Err(rejected());
+            }
+        }
+        json_patch::patch_unsafe(object, std::slice::from_ref(operation)).map_err(|error| {
+            tracing::debug!(%error, "json patch does not apply");
+            rejected()
+        })?;
+    }
+    Ok(())
 }
 
 /// 422 for a patch whose result is no valid object.

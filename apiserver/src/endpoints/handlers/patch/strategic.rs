@@ -69,14 +69,14 @@ impl<'s> Merger<'s> {
                 "delete" => return Ok(Map::new()),
                 "merge" => {}
                 other => {
-                    return Err(Status::bad_request(format!(
+                    return Err(misused(format!(
                         "unknown patch type: {other} in map: {}",
                         Value::Object(patch.clone())
                     )));
                 }
             },
             Some(_) => {
-                return Err(Status::bad_request(format!("invalid value for special key: {DIRECTIVE}")));
+                return Err(misused(format!("invalid value for special key: {DIRECTIVE}")));
             }
         }
         retain_keys(&mut original, patch)?;
@@ -113,6 +113,7 @@ impl<'s> Merger<'s> {
         for (key, order) in patch {
             if let Some(list) = key.strip_prefix(SET_ELEMENT_ORDER) {
                 let field = def.and_then(|def| def.field(list));
+                check_order(patch, list, order, field.and_then(|f| f.patch_merge_key.as_deref()))?;
                 set_order(&mut original, list, field, order)?;
             }
         }
@@ -174,10 +175,10 @@ impl<'s> Merger<'s> {
                     }
                 }
                 Some("merge") => {
-                    return Err(Status::bad_request("merging lists cannot yet be specified in the patch"));
+                    return Err(misused("merging lists cannot yet be specified in the patch".to_owned()));
                 }
                 Some(other) => {
-                    return Err(Status::bad_request(format!("unknown patch type: {other} in map: {item}")));
+                    return Err(misused(format!("unknown patch type: {other} in map: {item}")));
                 }
             }
         }
@@ -200,15 +201,46 @@ impl<'s> Merger<'s> {
     }
 }
 
+/// What upstream takes for its own failure.
+fn misused(why: String) -> Status {
+    Status::failure(500, "", why)
+}
+
+/// What a list patches must come in the order that is asked for beside it.
+fn check_order(
+    patch: &Map<String, Value>,
+    list: &str,
+    order: &Value,
+    key: Option<&str>,
+) -> Result<(), Status> {
+    let (Some(items), Some(order)) = (patch.get(list).and_then(Value::as_array), order.as_array()) else {
+        return Ok(());
+    };
+    let mut rest = order.iter();
+    let same = |a: &Value, b: &Value| match key {
+        Some(key) => a.get(key).is_some() && a.get(key) == b.get(key),
+        None => a == b,
+    };
+    let plain = items.iter().filter(|item| item.get(DIRECTIVE).is_none());
+    for item in plain {
+        if !rest.any(|wanted| same(wanted, item)) {
+            return Err(misused(format!(
+                "The order in patch list:\n{}\n doesn't match {} list:\n{}\n",
+                Value::from(items.clone()),
+                SET_ELEMENT_ORDER.trim_end_matches('/'),
+                Value::from(order.clone())
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn deleted_whole(patch: &Value) -> bool {
     patch.get(DIRECTIVE).and_then(Value::as_str) == Some("delete")
 }
 
 fn no_merge_key(map: &Map<String, Value>, key: &str) -> Status {
-    Status::bad_request(format!(
-        "map: {} does not contain declared merge key: {key}",
-        Value::Object(map.clone())
-    ))
+    misused(format!("map: {} does not contain declared merge key: {key}", Value::Object(map.clone())))
 }
 
 /// Keys of the original that the list does not name go; the patch may set only keys that it names.
@@ -354,6 +386,23 @@ mod tests {
             containers(json!([{"name": "d"}])),
             containers(json!([{"name": "d"}, {"name": "a"}])),
         );
+    }
+
+    #[test]
+    fn misuse_is_told() {
+        let schema = Schema::builtin();
+        let id = schema.id("io.k8s.api.apps.v1.Deployment").expect("Deployment");
+        let wrong = |patch: Value| {
+            merge(&schema, id, containers(json!([{"name": "a"}])), &patch).expect_err("refused").message
+        };
+        assert!(
+            wrong(containers(json!([{"image": "x"}]))).ends_with("does not contain declared merge key: name")
+        );
+        let patch = json!({"spec": {"template": {"spec": {
+            "$setElementOrder/containers": [{"name": "a"}, {"name": "b"}],
+            "containers": [{"name": "b"}, {"name": "a"}]}}}});
+        assert!(wrong(patch).starts_with("The order in patch list:"));
+        assert!(wrong(json!({"$patch": "mangle"})).starts_with("unknown patch type: mangle in map"));
     }
 
     #[test]
