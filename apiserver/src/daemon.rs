@@ -124,6 +124,7 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
         &flags.enable_admission_plugins,
         &flags.disable_admission_plugins,
         flags.admission_control_config_file.as_deref(),
+        config.enablement.features(),
     )?;
     let schema = Arc::new(Schema::builtin());
     let deps = Arc::new(Deps {

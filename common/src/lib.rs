@@ -10,6 +10,7 @@ pub mod labels;
 pub mod leaderelection;
 pub mod logs;
 pub mod quantity;
+pub mod quota;
 pub mod record;
 pub mod serving;
 pub mod shutdown;

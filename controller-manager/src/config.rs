@@ -30,6 +30,7 @@ pub struct Concurrency {
     pub endpointslice: usize,
     pub namespace: usize,
     pub garbage_collector: usize,
+    pub resource_quota: usize,
 }
 
 /// Node health.
@@ -73,6 +74,8 @@ pub struct Election {
 
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Between full recounts of quotas; zero for none.
+    pub resource_quota_sync_period: Duration,
     pub kubeconfig: Option<PathBuf>,
     pub master: Option<String>,
     pub authentication_kubeconfig: Option<PathBuf>,
@@ -170,7 +173,9 @@ impl Config {
                 endpointslice: flags.concurrent_service_endpoint_syncs,
                 namespace: flags.concurrent_namespace_syncs,
                 garbage_collector: flags.concurrent_gc_syncs,
+                resource_quota: flags.concurrent_resource_quota_syncs,
             },
+            resource_quota_sync_period: flags.resource_quota_sync_period,
         })
     }
 }

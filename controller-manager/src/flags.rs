@@ -167,6 +167,11 @@ pub struct Flags {
     #[arg(long, default_value_t = 20)]
     pub concurrent_gc_syncs: usize,
     #[arg(long, default_value_t = 5)]
+    pub concurrent_resource_quota_syncs: usize,
+    /// The period for syncing quota usage status in the system.
+    #[arg(long, default_value = "5m0s", value_parser = duration)]
+    pub resource_quota_sync_period: Duration,
+    #[arg(long, default_value_t = 5)]
     pub concurrent_serviceaccount_token_syncs: usize,
     #[arg(long, default_value_t = 100)]
     pub max_endpoints_per_slice: usize,

@@ -23,6 +23,7 @@ pub mod nodelifecycle;
 pub mod podgc;
 pub mod registry;
 pub mod replicaset;
+pub mod resourcequota;
 pub mod rootca;
 pub mod serviceaccount;
 pub mod tainteviction;

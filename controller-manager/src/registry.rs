@@ -3,7 +3,8 @@
 use crate::daemon::Context;
 use crate::{
     bootstrap, certificates, clusterroleaggregation, deployment, endpoint, endpointslice, garbagecollector,
-    namespace, nodeipam, nodelifecycle, podgc, replicaset, rootca, serviceaccount, tainteviction,
+    namespace, nodeipam, nodelifecycle, podgc, replicaset, resourcequota, rootca, serviceaccount,
+    tainteviction,
 };
 
 /// One controller.
@@ -47,6 +48,7 @@ pub const CONTROLLERS: &[Row] = &[
     row("endpoints-controller", "endpoint", "endpoint-controller", endpoint::start),
     row("endpointslice-controller", "endpointslice", "endpointslice-controller", endpointslice::start),
     row("pod-garbage-collector-controller", "podgc", "pod-garbage-collector", podgc::start),
+    row("resourcequota-controller", "resourcequota", "resourcequota-controller", resourcequota::start),
     row("namespace-controller", "namespace", "namespace-controller", namespace::start),
     row(
         "garbage-collector-controller",
@@ -105,7 +107,6 @@ const UPSTREAM_ONLY: &[&str] = &[
     "persistentvolumeclaim-protection-controller",
     "replicationcontroller-controller",
     "resourceclaim-controller",
-    "resourcequota-controller",
     "service-cidr-controller",
     "serviceaccount-token-controller",
     "statefulset-controller",

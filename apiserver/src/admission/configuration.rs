@@ -69,6 +69,26 @@ impl Configurations {
         Ok(Self(all))
     }
 
+    /// The kind that the plugin's own configuration says it is; empty when there is none.
+    pub fn kind_of(&self, plugin: &str) -> &str {
+        self.0.get(plugin).and_then(|tree| tree.get("kind")).and_then(Value::as_str).unwrap_or("")
+    }
+
+    /// The plugin's own configuration in a form that has no kind; `T`'s default when there is none.
+    ///
+    /// # Errors
+    /// When a field is unknown or of another type.
+    pub fn plain<T: for<'de> Deserialize<'de> + Default>(
+        &self,
+        plugin: &str,
+    ) -> Result<T, ConfigurationError> {
+        let Some(tree) = self.0.get(plugin).filter(|tree| !tree.is_null()) else { return Ok(T::default()) };
+        serde_json::from_value(tree.clone()).map_err(|error| ConfigurationError::Plugin {
+            plugin: plugin.to_owned(),
+            reason: error.to_string(),
+        })
+    }
+
     /// The plugin's own configuration, read strictly as kind `kind` of one of `api_versions`; `T`'s default
     /// when there is none.
     ///

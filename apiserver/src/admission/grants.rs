@@ -347,6 +347,38 @@ impl Plugin for CertificatePermission {
     }
 }
 
+/// Who may vouch for a signer's trust anchors.
+pub struct ClusterTrustBundleAttest {
+    pub signers: CertificatePermission,
+    /// The feature gate.
+    pub enabled: bool,
+}
+
+#[async_trait]
+impl Plugin for ClusterTrustBundleAttest {
+    fn name(&self) -> &'static str {
+        "ClusterTrustBundleAttest"
+    }
+
+    fn handles(&self, operation: Operation) -> bool {
+        self.enabled && matches!(operation, Operation::Create | Operation::Update)
+    }
+
+    async fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+        let ours = attributes.resource.group == CERTIFICATES
+            && attributes.resource.resource == "clustertrustbundles";
+        let Some(bundle) = attributes.object.as_deref().filter(|_| ours) else { return Ok(()) };
+        let signer = text(field(bundle, "spec"), "signerName");
+        // Garbage collection and migration touch bundles without changing what they say.
+        let unchanged =
+            attributes.old_object.is_some_and(|old| same(field(old, "spec"), field(bundle, "spec")));
+        if signer.is_empty() || unchanged || self.signers.allowed(attributes, "attest", signer).await {
+            return Ok(());
+        }
+        Err(super::refusal(attributes)(&format!("user not permitted to attest for signerName \"{signer}\"")))
+    }
+}
+
 /// Nobody gets a client certificate for system:masters.
 pub struct CertificateSubjectRestriction;
 

@@ -3,13 +3,21 @@
 //! A plugin knows the request and the stores, and neither HTTP nor storage. [`build`] is the one list of them.
 //! Answers to `plugin/pkg/admission` and `pkg/kubeapiserver/options/plugins.go`.
 
+mod classes;
 mod configuration;
 mod grants;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod nodes;
+mod owner_references;
+mod placement;
 mod pod_security;
 mod pods;
+mod resource_quota;
 mod service_account;
+mod simple;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +27,7 @@ use common::status::Status;
 
 use self::configuration::Configurations;
 use crate::authorization::Authorizer;
+use crate::features::Features;
 use crate::object::{self, Object};
 use crate::request::RequestContext;
 use crate::resources::{GroupResource, Registry};
@@ -108,29 +117,26 @@ impl Chain {
 pub enum BuildError {
     #[error("--{flag}: admission plugin \"{name}\" is unknown")]
     UnknownPlugin { flag: &'static str, name: String },
+    #[error("--enable-admission-plugins: admission plugin \"{0}\" is not available in this server")]
+    Unavailable(String),
     #[error("--admission-control-config-file: {0}")]
     Configuration(#[from] configuration::ConfigurationError),
 }
 
-/// Upstream's plugins that this server accepts in the flags and does not run yet.
-const KNOWN_ABSENT: [&str; 16] = [
-    "AlwaysPullImages",
-    "ClusterTrustBundleAttest",
-    "DefaultIngressClass",
-    "DefaultStorageClass",
-    "LimitRanger",
+/// Upstream's plugins, on by default there, that this server accepts in the flags and does not run yet.
+const KNOWN_ABSENT: [&str; 8] = [
+    "JobValidation",
     "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
     "NodeDeclaredFeatureValidator",
-    "PersistentVolumeClaimResize",
+    "PodGroupProtection",
     "PodGroupWorkloadExists",
-    "PodResizeValidator",
-    "PodTopologyLabels",
-    "OwnerReferencesPermissionEnforcement",
-    "ResourceQuota",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
 ];
+
+/// Upstream's plugins, off by default there, that this server does not have: who asks for one is told so.
+const UNAVAILABLE: [&str; 3] = ["EventRateLimit", "ImagePolicyWebhook", "PodTolerationRestriction"];
 
 /// The chain of `--enable-admission-plugins` and `--disable-admission-plugins`: those on by default and those
 /// enabled, without those disabled, in upstream's order. Two guards that are no plugins upstream are always on.
@@ -143,28 +149,66 @@ pub fn build(
     enabled: &[String],
     disabled: &[String],
     configuration: Option<&Path>,
+    features: &Features,
 ) -> Result<Chain, BuildError> {
     let configurations = configuration.map(Configurations::load).transpose()?.unwrap_or_default();
     let pod_security = pod_security::Configuration::load(&configurations)?;
+    let quotas = resource_quota::Configuration::load(&configurations)?;
+    let node_selector = placement::PodNodeSelector::new(registry.clone(), &configurations)?;
     let store = || registry.clone();
     let permission = |signing| grants::CertificatePermission { authorizer: authorizer.clone(), signing };
-    // (on by default, plugin); NodeRestriction is the one that must be asked for
+    let topology = features.enabled("PodTopologyLabelsAdmission");
+    let trust_bundles = features.enabled("ClusterTrustBundle");
+    // (on by default, plugin), in upstream's order; one whose feature gate is off does nothing
     let all: Vec<(bool, Arc<dyn Plugin>)> = vec![
+        (false, Arc::new(simple::AlwaysAdmit)),
+        (false, Arc::new(simple::NamespaceAutoProvision { registry: store() })),
         (true, Arc::new(namespace_lifecycle::NamespaceLifecycle::new(store()))),
+        (false, Arc::new(simple::NamespaceExists { registry: store() })),
+        (false, Arc::new(placement::LimitPodHardAntiAffinityTopology)),
+        (true, Arc::new(limit_ranger::LimitRanger::new(store()))),
         (true, Arc::new(service_account::ServiceAccount::new(store()))),
         (false, Arc::new(nodes::NodeRestriction::new(store()))),
         (true, Arc::new(nodes::TaintNodesByCondition)),
+        (false, Arc::new(simple::AlwaysPullImages)),
         (true, Arc::new(pod_security::PodSecurity::new(store(), pod_security))),
+        (false, Arc::new(node_selector)),
         (true, Arc::new(pods::Priority::new(store()))),
         (true, Arc::new(pods::DefaultTolerationSeconds)),
+        (false, Arc::new(placement::ExtendedResourceToleration)),
+        (true, Arc::new(classes::DefaultStorageClass { registry: store() })),
         (true, Arc::new(grants::StorageObjectInUseProtection)),
+        (
+            false,
+            Arc::new(owner_references::OwnerReferencesPermissionEnforcement {
+                registry: store(),
+                authorizer: authorizer.clone(),
+            }),
+        ),
+        (true, Arc::new(classes::PersistentVolumeClaimResize { registry: store() })),
         (true, Arc::new(pods::RuntimeClass::new(store()))),
         (true, Arc::new(permission(false))),
         (true, Arc::new(permission(true))),
+        (
+            true,
+            Arc::new(grants::ClusterTrustBundleAttest { signers: permission(true), enabled: trust_bundles }),
+        ),
         (true, Arc::new(grants::CertificateSubjectRestriction)),
+        (true, Arc::new(classes::DefaultIngressClass { registry: store() })),
+        (false, Arc::new(simple::DenyServiceExternalIPs)),
+        (true, Arc::new(placement::PodTopologyLabels { registry: store(), enabled: topology })),
+        (true, Arc::new(placement::PodResizeValidator { registry: store() })),
+        (true, Arc::new(resource_quota::ResourceQuota::new(store(), quotas))),
+        (false, Arc::new(simple::AlwaysDeny)),
     ];
-    let known =
-        |name: &String| all.iter().any(|(_, p)| p.name() == name) || KNOWN_ABSENT.contains(&name.as_str());
+    let known = |name: &String| {
+        all.iter().any(|(_, p)| p.name() == name)
+            || KNOWN_ABSENT.contains(&name.as_str())
+            || UNAVAILABLE.contains(&name.as_str())
+    };
+    if let Some(name) = enabled.iter().find(|name| UNAVAILABLE.contains(&name.as_str())) {
+        return Err(BuildError::Unavailable(name.clone()));
+    }
     for (flag, names) in [("enable-admission-plugins", enabled), ("disable-admission-plugins", disabled)] {
         if let Some(name) = names.iter().find(|name| !known(name)) {
             return Err(BuildError::UnknownPlugin { flag, name: name.clone() });

@@ -288,6 +288,18 @@ pub struct ServiceAccount {
     pub metadata: ObjectMeta,
 }
 
+/// Kept whole, because its controller may write its status but not read it again.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ResourceQuota {
+    pub metadata: ObjectMeta,
+    pub spec: serde_json::Value,
+    pub status: serde_json::Value,
+}
+
+view!(ResourceQuota, "", "v1", "ResourceQuota", "resourcequotas", NamespaceResourceScope);
+impl View for ResourceQuota {}
+
 view!(ServiceAccount, "", "v1", "ServiceAccount", "serviceaccounts", NamespaceResourceScope);
 impl View for ServiceAccount {}
 

@@ -15,8 +15,8 @@ mod workload;
 pub use bootstrap::{BootstrapToken, ClusterInfo, TokenData};
 pub use core::{
     Condition, ConfigMap, ContainerPort, ContainerView, Lease, LeaseSpec, Namespace, NamespaceSpec,
-    NamespaceStatus, Node, NodeSpec, NodeStatus, Pod, PodCondition, PodIp, PodSpec, PodStatus, Restarts,
-    Secret, ServiceAccount, Taint, Toleration,
+    NamespaceStatus, Node, NodeSpec, NodeStatus, Pod, PodCondition, PodIp, PodSpec, PodStatus, ResourceQuota,
+    Restarts, Secret, ServiceAccount, Taint, Toleration,
 };
 pub use meta::slim_meta;
 pub use network::{EndpointSlice, Endpoints, Service, ServicePort, ServiceSpec};
