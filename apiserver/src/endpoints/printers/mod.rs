@@ -5,6 +5,8 @@
 //! `pkg/printers/internalversion`.
 
 mod cluster;
+mod control;
+mod devices;
 mod human;
 mod network;
 mod pod;
@@ -149,9 +151,17 @@ impl TablePrinter {
 }
 
 fn printers() -> impl Iterator<Item = &'static Printer> {
-    [pod::PRINTERS, workloads::PRINTERS, network::PRINTERS, cluster::PRINTERS, storage::PRINTERS]
-        .into_iter()
-        .flatten()
+    [
+        pod::PRINTERS,
+        workloads::PRINTERS,
+        network::PRINTERS,
+        cluster::PRINTERS,
+        storage::PRINTERS,
+        control::PRINTERS,
+        devices::PRINTERS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// A string by JSON pointer; empty when absent.

@@ -7,7 +7,7 @@ use super::{selected_template_labels, with_template};
 use crate::object::{self, Object};
 use crate::registry::checks::{At, int_or_percent_value};
 use crate::registry::pod_template::metadata::{label_selector, selector_is_empty};
-use crate::registry::pod_template::validate_template;
+use crate::registry::pod_template::{validate_template, warnings};
 use crate::registry::rules::Rules;
 use crate::registry::tree::{annotation, at, default_to, default_zero, field, same, set, struct_mut, text};
 
@@ -31,6 +31,7 @@ pub const DAEMON_SET: Rules = Rules {
     },
     validate: |object, errors| spec_rules(&At::root(object).at("spec"), errors),
     validate_update: super::selector_stays,
+    warnings: |object, old| warnings::of_template(object, old, &["spec", "template"]),
     validate_status: |new, old, errors| {
         At::root(new).at("status").nonnegative(
             &[

@@ -16,7 +16,7 @@ use crate::object::Object;
 use crate::registry::checks::At;
 use crate::registry::core::{immutable, nonnegative};
 use crate::registry::pod_template::metadata::{label_selector, matcher, selector_is_empty};
-use crate::registry::pod_template::{default_template, validate_template};
+use crate::registry::pod_template::{default_template, validate_template, warnings};
 use crate::registry::rules::{Generation, Rules, StatusRule};
 use crate::registry::tree::{
     at, default_to, default_zero, field, has, int, is_zero, set, string_map, struct_mut, text,
@@ -25,6 +25,7 @@ use crate::registry::tree::{
 pub const DEPLOYMENT: Rules = Rules {
     default: default_deployment,
     validate: validate_deployment,
+    warnings: |object, old| warnings::of_template(object, old, &["spec", "template"]),
     validate_update: selector_stays,
     validate_status: deployment_status,
     generation: Generation::SpecOrAnnotations,
@@ -34,6 +35,7 @@ pub const DEPLOYMENT: Rules = Rules {
 pub const REPLICA_SET: Rules = Rules {
     default: |object| with_template(object, |spec| default_to(spec, "replicas", 1)),
     validate: validate_replica_set,
+    warnings: |object, old| warnings::of_template(object, old, &["spec", "template"]),
     validate_update: selector_stays,
     validate_status: replica_set_status,
     prepare_create: |object| set(object, "status", json!({"replicas": 0})),
@@ -60,6 +62,7 @@ pub const CONTROLLER_REVISION: Rules = Rules {
 pub const REPLICATION_CONTROLLER: Rules = Rules {
     default: default_replication_controller,
     validate: validate_replication_controller,
+    warnings: |object, old| warnings::of_template(object, old, &["spec", "template"]),
     prepare_create: |object| set(object, "status", json!({"replicas": 0})),
     status: StatusRule::Split,
     generation: Generation::Spec,
@@ -74,6 +77,7 @@ pub const POD_TEMPLATE: Rules = Rules {
         }
     },
     validate: |object, errors| validate_template(field(object, "template"), "template", errors),
+    warnings: |object, old| warnings::of_template(object, old, &["template"]),
     generation: Generation::Spec,
     ..Rules::PLAIN
 };

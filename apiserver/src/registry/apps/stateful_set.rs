@@ -9,7 +9,7 @@ use crate::registry::checks::{At, int_or_percent_value};
 use crate::registry::core::volumes::claim_spec;
 use crate::registry::names;
 use crate::registry::pod_template::metadata::{label_selector, selector_is_empty};
-use crate::registry::pod_template::{defaults, validate_template};
+use crate::registry::pod_template::{defaults, validate_template, warnings};
 use crate::registry::rules::Rules;
 use crate::registry::tree::{
     at, carry, default_to, default_zero, field, has, int, items, items_mut, list_mut, map_mut, remove, same,
@@ -30,13 +30,12 @@ pub const STATEFUL_SET: Rules = Rules {
     update_validates: false,
     validate_update,
     validate_status,
-    warnings: |object, _| {
-        let limit = int(field(object, "spec"), "revisionHistoryLimit");
-        if limit.is_some_and(|l| l < 0) {
-            vec!["spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".to_owned()]
-        } else {
-            Vec::new()
+    warnings: |object, old| {
+        let mut out = warnings::of_template(object, old, &["spec", "template"]);
+        if int(field(object, "spec"), "revisionHistoryLimit").is_some_and(|limit| limit < 0) {
+            out.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".to_owned());
         }
+        out
     },
     name: names::dns1123_label,
     ..Rules::SPLIT

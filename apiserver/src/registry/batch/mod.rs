@@ -69,6 +69,8 @@ fn warnings(object: &Object, old: Option<&Object>, path: &str) -> Vec<String> {
     {
         out.push(format!("{path}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail"));
     }
+    let template: Vec<&str> = path.split('.').chain(["template"]).collect();
+    out.extend(crate::registry::pod_template::warnings::of_template(object, old, &template));
     out
 }
 

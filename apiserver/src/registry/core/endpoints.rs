@@ -75,7 +75,7 @@ fn validate_endpoints(object: &Object, errors: &mut FieldErrors) {
 }
 
 /// Addresses that no endpoint can have.
-fn endpoint_ip(value: &str, path: &str, errors: &mut FieldErrors) {
+pub fn endpoint_ip(value: &str, path: &str, errors: &mut FieldErrors) {
     let ip = match names::ip(value) {
         Ok(ip) => ip,
         Err(message) => return errors.invalid(path, value, message),

@@ -4,7 +4,7 @@ use common::status::FieldErrors;
 use serde_json::{Value, json};
 
 use crate::object::Object;
-use crate::registry::pod_template::{defaults, metadata, qos, spec};
+use crate::registry::pod_template::{defaults, metadata, qos, spec, warnings};
 use crate::registry::rules::{Generation, Rules, StatusRule, ViewStrategy, carry_all_but};
 use crate::registry::tree::{
     at, carry, default_zero, field, has, int, items, remove, same, set, struct_mut, text,
@@ -17,6 +17,10 @@ pub const RULES: Rules = Rules {
     validate_update,
     prepare_status,
     validate_status,
+    warnings: |pod, old| match old {
+        None => warnings::of_template(pod, None, &[]),
+        Some(_) => Vec::new(),
+    },
     grace: Some(grace),
     status: StatusRule::Split,
     generation: Generation::Spec,

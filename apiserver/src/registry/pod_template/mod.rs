@@ -10,6 +10,8 @@ pub mod defaults;
 pub mod env;
 pub mod images;
 pub mod metadata;
+pub mod platform;
+mod pod_resources;
 pub mod probes;
 pub mod qos;
 pub mod resources;
@@ -18,6 +20,7 @@ pub mod spec;
 pub mod tolerations;
 pub mod volume_sources;
 pub mod volumes;
+pub mod warnings;
 
 use common::status::FieldErrors;
 use serde_json::Value;

@@ -3,7 +3,9 @@
 use common::status::FieldErrors;
 use serde_json::Value;
 
+use super::platform;
 use super::volumes::local_descending_path;
+use crate::registry::checks::At;
 use crate::registry::tree::{at, field, flag, has, int, items, strings, text};
 
 const ID_MAX: i64 = i32::MAX as i64;
@@ -32,6 +34,8 @@ pub fn validate_container(context: &Value, host_users: bool, path: &str, errors:
         }
     }
     profiles(context, path, errors);
+    let options = At { value: field(context, "windowsOptions"), path: format!("{path}.windowsOptions") };
+    platform::windows_options(&options, errors);
     if has(context, "allowPrivilegeEscalation") && !flag(context, "allowPrivilegeEscalation") {
         if flag(context, "privileged") {
             errors.invalid(
@@ -53,6 +57,8 @@ pub fn validate_container(context: &Value, host_users: bool, path: &str, errors:
 /// A pod's `securityContext`.
 pub fn validate_pod(spec: &Value, path: &str, errors: &mut FieldErrors) {
     let context = field(spec, "securityContext");
+    let options = At { value: field(context, "windowsOptions"), path: format!("{path}.windowsOptions") };
+    platform::windows_options(&options, errors);
     for key in ["fsGroup", "runAsUser", "runAsGroup"] {
         id(int(context, key), format!("{path}.{key}"), errors);
     }

@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::containers::{self, Surroundings, one_of};
 use super::metadata::labels;
-use super::{affinity, security, tolerations, volumes};
+use super::{affinity, platform, pod_resources, resources, security, tolerations, volumes};
+use crate::registry::checks::At;
 use crate::registry::names;
 use crate::registry::tree::{at, field, flag, has, int, is_zero, items, strings, text};
 
@@ -28,6 +29,8 @@ pub fn validate(spec: &Value, _meta: &Value, path: &str, errors: &mut FieldError
     containers::validate(spec, &around, &format!("{path}.containers"), errors);
     containers::validate_init(spec, &around, &format!("{path}.initContainers"), errors);
     containers::validate_ephemeral(spec, &around, &format!("{path}.ephemeralContainers"), errors);
+    let here = At { value: spec, path: path.to_owned() };
+    pod_resources::validate(&here, errors);
     host_network(spec, path, errors);
     one_of(spec, "restartPolicy", &["Always", "OnFailure", "Never"], path, errors);
     let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
@@ -38,6 +41,7 @@ pub fn validate(spec: &Value, _meta: &Value, path: &str, errors: &mut FieldError
     dns_config(spec, &format!("{path}.dnsConfig"), errors);
     gates(spec, path, errors);
     affinity::validate_spread(spec, &format!("{path}.topologySpreadConstraints"), errors);
+    platform::host_process(&here, errors);
     if !host_users {
         user_namespace(spec, path, errors);
     }
@@ -56,8 +60,19 @@ pub fn validate(spec: &Value, _meta: &Value, path: &str, errors: &mut FieldError
     if has(spec, "preemptionPolicy") {
         one_of(spec, "preemptionPolicy", &["PreemptLowerPriority", "Never"], path, errors);
     }
-    if has(spec, "os") {
-        one_of(field(spec, "os"), "name", &["linux", "windows"], &format!("{path}.os"), errors);
+    let overhead = field(spec, "overhead");
+    if !overhead.is_null() {
+        let limits = serde_json::json!({"limits": overhead});
+        resources::validate(&limits, &[], &format!("{path}.overhead"), errors);
+    }
+    platform::validate(&here, errors);
+    if has(spec, "schedulingGroup") {
+        let group = here.at("schedulingGroup");
+        if group.has("podGroupName") {
+            group.shaped("podGroupName", names::dns1123_subdomain, errors);
+        } else {
+            group.invalid("podGroupName", "must specify one of: `podGroupName`", errors);
+        }
     }
 }
 

@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 
 use super::{AFFINITY_SECONDS_MAX, externally_accessible, is_headless, needs_health_check_port};
 use crate::object::Object;
+use crate::registry::checks::{legacy_cidr, legacy_ip};
+use crate::registry::core::endpoints::endpoint_ip;
 use crate::registry::names;
 use crate::registry::pod_template::containers::one_of;
 use crate::registry::pod_template::{metadata, probes};
-use crate::registry::tree::{at, field, has, int, items, strings, text};
+use crate::registry::tree::{annotation, at, field, has, int, items, strings, text};
 
 const TYPES: [&str; 4] = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
 const POLICIES: [&str; 2] = ["Cluster", "Local"];
@@ -42,12 +44,18 @@ pub(super) fn validate(service: &Object, errors: &mut FieldErrors) {
         addresses(spec, errors);
     }
     for (i, ip) in strings(spec, "externalIPs").iter().enumerate() {
-        if let Err(message) = names::ip(ip) {
-            errors.invalid(format!("spec.externalIPs[{i}]"), ip, message);
+        let path = format!("spec.externalIPs[{i}]");
+        let messages = legacy_ip(ip);
+        if messages.is_empty() {
+            endpoint_ip(ip, &path, errors);
+        }
+        for message in messages {
+            errors.invalid(&path, ip, message);
         }
     }
     one_of(spec, "type", &TYPES, "spec", errors);
     repeated_ports(ports, kind, errors);
+    source_range_annotation(service, errors);
     balancer_fields(spec, kind, errors);
     traffic_policies(spec, kind, errors);
 }
@@ -199,6 +207,26 @@ fn repeated_ports(ports: &[Value], kind: &str, errors: &mut FieldErrors) {
     }
 }
 
+const RANGES_ANNOTATION: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+
+/// Where source ranges were said before there was a field.
+fn source_range_annotation(service: &Object, errors: &mut FieldErrors) {
+    let spec = field(service, "spec");
+    let Some(ranges) = annotation(service, RANGES_ANNOTATION) else { return };
+    if !strings(spec, "loadBalancerSourceRanges").is_empty() {
+        return;
+    }
+    let path = format!("metadata.annotations[{RANGES_ANNOTATION}]");
+    if text(spec, "type") != "LoadBalancer" {
+        errors.forbidden(&path, "may only be used when `type` is 'LoadBalancer'");
+    }
+    for range in ranges.split(',').map(str::trim).filter(|_| !ranges.trim().is_empty()) {
+        for message in legacy_cidr(range) {
+            errors.invalid(&path, range, message);
+        }
+    }
+}
+
 fn balancer_fields(spec: &Value, kind: &str, errors: &mut FieldErrors) {
     let balancer = kind == "LoadBalancer";
     let ranges = strings(spec, "loadBalancerSourceRanges");
@@ -206,13 +234,12 @@ fn balancer_fields(spec: &Value, kind: &str, errors: &mut FieldErrors) {
         errors.forbidden("spec.LoadBalancerSourceRanges", "may only be used when `type` is 'LoadBalancer'");
     }
     for (i, range) in ranges.iter().enumerate() {
-        if range.trim().parse::<ipnet::IpNet>().is_err() {
-            errors.invalid(
-                format!("spec.LoadBalancerSourceRanges[{i}]"),
-                range,
-                "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-            );
+        for message in legacy_cidr(range.trim()) {
+            errors.invalid(format!("spec.LoadBalancerSourceRanges[{i}]"), range.trim(), message);
         }
+    }
+    if balancer && !has(spec, "allocateLoadBalancerNodePorts") {
+        errors.required("allocateLoadBalancerNodePorts", "");
     }
     for key in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
         if has(spec, key) && !balancer {
