@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -55,7 +54,6 @@ pub struct Config {
     pub issuer: String,
     pub api_audiences: Vec<String>,
     pub jwks_uri: String,
-    pub compaction_interval: Option<Duration>,
     /// The rest, as given.
     pub flags: Flags,
 }
@@ -139,7 +137,6 @@ impl Config {
             issuer,
             api_audiences,
             jwks_uri,
-            compaction_interval: Some(flags.etcd_compaction_interval).filter(|i| !i.is_zero()),
             flags,
         })
     }

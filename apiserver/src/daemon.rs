@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use common::shutdown::{CancellationToken, Tasks};
@@ -38,6 +38,7 @@ use crate::server::{Api, Listener, Routes};
 use crate::storage::Store;
 use crate::storage::embedded::{EmbeddedStore, OpenError};
 use crate::storage::etcd::{ConnectError, EtcdConfig, EtcdStore};
+use crate::storage::measured::{self, Measured, StoreMetrics};
 use crate::storage::memory::MemoryStore;
 
 /// How long tasks may take to end.
@@ -74,7 +75,6 @@ pub struct Daemon {
     chain: Arc<Chain>,
     metrics: Arc<Metrics>,
     bootstrap: Option<Box<dyn FnOnce(&Tasks) + Send>>,
-    compaction: Option<(Arc<dyn Store>, Duration)>,
     shutdown_delay: Duration,
     /// Store, caches and indexes; ends last.
     core: Tasks,
@@ -104,8 +104,13 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
     let bound = Listener::bind(config.bind, tls, config.limits).await;
     let listener = bound.map_err(|source| BuildError::Bind { address: config.bind, source })?;
 
+    let metrics_registry = prometheus::Registry::new();
+    let store_metrics = StoreMetrics::new(&metrics_registry)?;
     let store = open_store(&config, &core).await?;
-    let registry = Arc::new(start_caches(&config, &store, &core));
+    let store = measure(&config, store, &store_metrics);
+    let (registry, counts) = start_caches(&config, &store, &core);
+    let registry = Arc::new(registry);
+    poll_sizes(Arc::clone(&store), store_metrics, counts, &core);
 
     let followers = Followers::default();
     let authorizer = start_authorizers(&config.modes, &registry, &followers, &core);
@@ -155,7 +160,7 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
     let tables = Arc::new(Tables::new(table));
 
     let labelled = Arc::clone(&tables);
-    let metrics = Arc::new(Metrics::new(prometheus::Registry::new(), move |info| {
+    let metrics = Arc::new(Metrics::new(metrics_registry, move |info| {
         labelled
             .load()
             .get(&info.group, &info.version, &info.resource)
@@ -181,7 +186,7 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
         Arc::new(move |endpoint: &str| checks.of(endpoint))
     };
     let handler: Arc<dyn Handler> =
-        Arc::new(Routes::new(Arc::clone(&api), health, Arc::clone(&metrics), documents));
+        Arc::new(Routes::new(Arc::clone(&api), health, Arc::clone(&metrics), documents, Arc::clone(&store)));
 
     let request_header = proxy_ca.as_ref().map(|ca| RequestHeader {
         ca: Arc::clone(ca),
@@ -208,11 +213,6 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
 
     let port = listener.address().map_or(config.bind.port(), |address| address.port());
     let bootstrap_config = bootstrap_config(&config, client_ca, proxy_ca, port);
-    // An etcd is shared with other servers and compacted by its own store.
-    let compaction = config
-        .compaction_interval
-        .filter(|_| !matches!(config.store, StoreConfig::Etcd { .. }))
-        .map(|interval| (Arc::clone(&store), interval));
     let begin = Box::new(move |tasks: &Tasks| {
         bootstrap::start(bootstrap_config, api, registry, store, progress, tasks);
     });
@@ -221,7 +221,6 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
         chain,
         metrics,
         bootstrap: Some(begin),
-        compaction,
         shutdown_delay: flags.shutdown_delay_duration,
         core,
         front,
@@ -247,12 +246,6 @@ impl Daemon {
         if let Some(begin) = self.bootstrap.take() {
             begin(&self.front);
         }
-        if let Some((store, interval)) = self.compaction {
-            let stop = self.front.stop_token();
-            self.front.spawn_essential("compaction", async move {
-                stop.run_until_cancelled(compact(store, interval)).await;
-            });
-        }
         let (front_stop, core_stop) = (self.front.stop_token(), self.core.stop_token());
         tokio::select! {
             () = shutdown.cancelled() => {
@@ -267,21 +260,6 @@ impl Daemon {
         core_stop.cancel();
         self.core.join(PATIENCE).await;
         !self.front.failed() && !self.core.failed()
-    }
-}
-
-/// Forgets history that is older than one interval; upstream's compactor does the same.
-async fn compact(store: Arc<dyn Store>, interval: Duration) -> std::convert::Infallible {
-    let mut before = None;
-    loop {
-        tokio::time::sleep(interval).await;
-        let now = store.current_revision().await;
-        if let Some(revision) = before
-            && let Err(error) = store.compact(revision).await
-        {
-            tracing::debug!(%error, %revision, "compaction");
-        }
-        before = now.ok();
     }
 }
 
@@ -386,7 +364,7 @@ async fn open_store(config: &Config, tasks: &Tasks) -> Result<Arc<dyn Store>, Bu
         StoreConfig::Memory => Ok(MemoryStore::start(tasks)),
         StoreConfig::Embedded(path) => {
             tracing::info!(path = %path.display(), "no --etcd-servers: using the embedded store");
-            Ok(EmbeddedStore::open(path, tasks)?)
+            Ok(EmbeddedStore::open(path, config.flags.etcd_compaction_interval, tasks)?)
         }
         StoreConfig::Etcd { servers, ca, certificate } => {
             let (cert_file, key_file) = certificate.clone().unzip();
@@ -403,8 +381,50 @@ async fn open_store(config: &Config, tasks: &Tasks) -> Result<Arc<dyn Store>, Bu
     }
 }
 
-fn start_caches(config: &Config, store: &Arc<dyn Store>, tasks: &Tasks) -> Registry {
+/// Counts what is asked of the store, by resource.
+fn measure(config: &Config, store: Arc<dyn Store>, metrics: &Arc<StoreMetrics>) -> Arc<dyn Store> {
     let prefix = config.flags.etcd_prefix.trim_end_matches('/');
+    let known = rows().iter().filter_map(|row| {
+        let Storage::Own(path) = row.storage else { return None };
+        Some((format!("{prefix}/{path}/"), row.group.to_owned(), row.resource.to_owned()))
+    });
+    Measured::new(store, Arc::clone(metrics), &format!("{prefix}/"), known)
+}
+
+/// Whose objects are counted for metrics.
+struct Count {
+    group: &'static str,
+    resource: &'static str,
+    cacher: Weak<Cacher>,
+}
+
+/// Keeps the metrics of the store's size and of the numbers of objects.
+fn poll_sizes(store: Arc<dyn Store>, metrics: Arc<StoreMetrics>, counts: Vec<Count>, tasks: &Tasks) {
+    let stop = tasks.stop_token();
+    tasks.spawn_essential("store sizes", async move {
+        let polling = async {
+            loop {
+                let size = store.size_bytes().await;
+                if let Some(bytes) = size {
+                    metrics.observe_size(bytes);
+                }
+                for Count { group, resource, cacher } in &counts {
+                    if let Some(cacher) = cacher.upgrade() {
+                        metrics.observe_objects(group, resource, cacher.object_count());
+                    }
+                }
+                // An etcd that did not answer yet is asked again soon.
+                let pause = if size.is_some() { measured::POLL_INTERVAL } else { measured::RETRY_INTERVAL };
+                tokio::time::sleep(pause).await;
+            }
+        };
+        stop.run_until_cancelled(polling).await;
+    });
+}
+
+fn start_caches(config: &Config, store: &Arc<dyn Store>, tasks: &Tasks) -> (Registry, Vec<Count>) {
+    let prefix = config.flags.etcd_prefix.trim_end_matches('/');
+    let mut counts = Vec::new();
     let mut stores: HashMap<GroupResource, Arc<dyn ObjectStore>> = HashMap::new();
     for row in rows() {
         let Storage::Own(path) = row.storage else { continue };
@@ -425,9 +445,10 @@ fn start_caches(config: &Config, store: &Arc<dyn Store>, tasks: &Tasks) -> Regis
             },
             tasks,
         );
+        counts.push(Count { group: row.group, resource: row.resource, cacher: Arc::downgrade(&cacher) });
         stores.insert(GroupResource::new(row.group, row.resource), cacher);
     }
-    Registry::new(stores)
+    (Registry::new(stores), counts)
 }
 
 fn start_authorizers(

@@ -25,3 +25,4 @@ pub mod request;
 pub mod resources;
 pub mod server;
 pub mod storage;
+pub mod store_command;

@@ -5,8 +5,13 @@ use std::process::ExitCode;
 use apiserver::config::Config;
 use apiserver::daemon;
 use apiserver::flags::Flags;
+use apiserver::store_command::StoreCommand;
+use clap::Parser;
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).is_some_and(|arg| arg == "store") {
+        return store_command();
+    }
     let flags = match Flags::parse_args(std::env::args()) {
         Ok(flags) => flags,
         Err(error) => error.exit(),
@@ -16,15 +21,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     common::logs::init(flags.v, flags.logging_format == "json");
-    // Fails only when a provider is installed already, which is then the same one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("cannot start the runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let Some(runtime) = runtime() else { return ExitCode::FAILURE };
     match runtime.block_on(serve(flags)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -33,6 +30,32 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// `kube-apiserver store ...`: no server, a tool.
+fn store_command() -> ExitCode {
+    let args = std::iter::once("kube-apiserver store".to_owned()).chain(std::env::args().skip(2));
+    let command = match StoreCommand::try_parse_from(args) {
+        Ok(command) => command,
+        Err(error) => error.exit(),
+    };
+    common::logs::init(0, false);
+    let Some(runtime) = runtime() else { return ExitCode::FAILURE };
+    match runtime.block_on(command.run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {}", common::logs::chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The runtime and the one crypto provider; tells why there is none.
+fn runtime() -> Option<tokio::runtime::Runtime> {
+    // Fails only when a provider is installed already, which is then the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    built.inspect_err(|error| eprintln!("cannot start the runtime: {error}")).ok()
 }
 
 async fn serve(flags: Flags) -> Result<bool, Box<dyn std::error::Error>> {

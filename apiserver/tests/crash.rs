@@ -490,7 +490,8 @@ async fn a_server_on_the_embedded_store_may_die_at_any_moment() {
     let (mut world, notes, begin) = strain(world).await;
     world.servers[0].kill();
     let tasks = Tasks::new(CancellationToken::new());
-    let store = EmbeddedStore::open(&file, &tasks).expect("the file of a killed server opens");
+    let store =
+        EmbeddedStore::open(&file, Duration::ZERO, &tasks).expect("the file of a killed server opens");
     let facts = truth(store.as_ref(), begin, notes.acknowledged()).await;
     println!("{}", judge(&notes, facts).unwrap_or_else(|why| panic!("seed {}: {why}", plan().seed)));
     tasks.stop_token().cancel();

@@ -28,10 +28,13 @@ pub(super) fn status(error: StoreError, about: About<'_>) -> Status {
         StoreError::Conflict { .. } => Status::conflict(group, resource, name, OBJECT_MODIFIED),
         StoreError::Compacted { .. } => list_expired(),
         StoreError::Future { requested, newest } => too_large(requested, newest),
-        StoreError::TooLarge { .. } => Status::failure(
+        StoreError::TooLarge { bytes } => Status::failure(
             413,
             reason::REQUEST_ENTITY_TOO_LARGE,
-            "Request entity too large: etcdserver: request is too large",
+            format!(
+                "Request entity too large: etcdserver: request is too large ({bytes} bytes as stored; the store \
+                 takes 1.5 MiB unless etcd is told otherwise)"
+            ),
         )
         .about(group, resource, name),
         StoreError::Unavailable(why) => {

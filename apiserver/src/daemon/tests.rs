@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::flags::Flags;
 
+mod stores;
+
 type Https = Client<hyper_rustls::HttpsConnector<HttpConnector>, Full<bytes::Bytes>>;
 
 struct Server {
@@ -24,6 +26,11 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
+        Self::start_on(Some(StoreConfig::Memory), &[]).await
+    }
+
+    /// With the store that `more` flags name when `store` is not given.
+    async fn start_on(store: Option<StoreConfig>, more: &[String]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = std::env::temp_dir().join(format!("pintle-apiserver-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir_all(&dir).unwrap();
@@ -51,8 +58,9 @@ impl Server {
             &format!("--cert-dir={}", dir.display()),
             "--authorization-mode=Node,RBAC",
         ];
-        let flags = Flags::parse_args(args.map(str::to_owned)).unwrap();
-        let config = Config { store: StoreConfig::Memory, ..Config::new(flags).unwrap() };
+        let args = args.map(str::to_owned).into_iter().chain(more.iter().cloned());
+        let mut config = Config::new(Flags::parse_args(args).unwrap()).unwrap();
+        config.store = store.unwrap_or(config.store);
         let daemon = build(config).await.unwrap();
         let address = daemon.address().unwrap();
         let stop = CancellationToken::new();
@@ -112,6 +120,14 @@ impl Server {
             params.self_signed(&key).unwrap()
         };
         (vec![certificate.der().clone()], key.serialize_pem())
+    }
+
+    /// The answer as it comes.
+    async fn raw(&self, client: &Https, path: &str, token: &str) -> http::Response<hyper::body::Incoming> {
+        let request = http::Request::get(format!("https://{}{path}", self.address))
+            .header("authorization", format!("Bearer {token}"))
+            .body(Full::default());
+        client.request(request.unwrap()).await.unwrap()
     }
 
     async fn call(

@@ -5,6 +5,7 @@
 //! to `k8s.io/apiserver/pkg/server` (secure_serving, routes, healthz) upstream.
 
 mod api;
+mod backup;
 pub mod health;
 mod listener;
 mod routes;

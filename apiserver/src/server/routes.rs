@@ -13,11 +13,13 @@ use serde_json::json;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 
+use super::backup;
 use super::health::Checks;
 use crate::authentication::service_account::OpenIdDocuments;
 use crate::filters::{Handler, respond};
 use crate::metrics::Metrics;
 use crate::request::{ApiRequest, Response};
+use crate::storage::Store;
 
 /// How long others may keep the key documents (upstream's `max-age` for them).
 const KEYS_MAX_AGE: &str = "public, max-age=3600";
@@ -26,17 +28,19 @@ const KEYS_MAX_AGE: &str = "public, max-age=3600";
 pub struct Routes {
     plain: BoxedFilter<(warp::reply::Response,)>,
     api: Arc<dyn Handler>,
+    store: Arc<dyn Store>,
     /// The first segments that the API answers.
     paths: Vec<String>,
 }
 
 impl Routes {
-    /// `api` answers everything below /api, /apis and /openapi/v2, /openapi/v3.
+    /// `api` answers everything below /api, /apis and /openapi/v2, /openapi/v3; of `store` backups are made.
     pub fn new(
         api: Arc<dyn Handler>,
         health: Arc<dyn Fn(&str) -> Option<Checks> + Send + Sync>,
         metrics: Arc<Metrics>,
         documents: Option<OpenIdDocuments>,
+        store: Arc<dyn Store>,
     ) -> Self {
         let mut paths: Vec<String> = [
             "/.well-known/openid-configuration",
@@ -57,7 +61,7 @@ impl Routes {
             paths.retain(|path| !path.contains("openid"));
         }
         let plain = plain_routes(health, metrics, documents, &paths);
-        Self { plain, api, paths }
+        Self { plain, api, store, paths }
     }
 
     /// What the root lists.
@@ -87,6 +91,7 @@ impl Handler for Routes {
         let first = path.split('/').next().unwrap_or_default();
         match first {
             "api" | "apis" | "openapi" => self.api.handle(request).await,
+            "store" if request.ctx.info.path == backup::PATH => backup::serve(&self.store, &request),
             _ => self.plain(request).await,
         }
     }

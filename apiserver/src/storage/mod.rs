@@ -1,6 +1,7 @@
 //! The byte-level, revisioned store. It knows keys, bytes and revisions, and no object.
 //!
-//! Three implementations answer one contract suite: `etcd`, `embedded` (one file), `memory` (tests).
+//! Three implementations answer one contract suite: `etcd`, `embedded` (one file), `memory` (tests). `measured`
+//! counts what is asked of any of them, `transfer` carries everything from one to another.
 //! A store has one revision counter: every successful write increments it by one, and the revision of a write
 //! is the resourceVersion of the object it wrote. Deletes take a revision too.
 
@@ -9,7 +10,11 @@ pub(crate) mod contract;
 pub mod embedded;
 pub mod etcd;
 pub(crate) mod hub;
+#[cfg(test)]
+mod layout;
+pub mod measured;
 pub mod memory;
+pub mod transfer;
 
 use std::pin::Pin;
 
@@ -169,6 +174,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Ready to serve: for readiness checks. The error says why not.
     async fn healthy(&self) -> Result<(), StoreError>;
+
+    /// Everything at one revision, read while writes go on; `None` for a store that has tools of its own for
+    /// that. Needs a tokio runtime.
+    fn whole(&self) -> Option<Result<transfer::Source, StoreError>> {
+        None
+    }
 
     /// What the store takes on its disk, for metrics; `None` when it is not known.
     async fn size_bytes(&self) -> Option<u64> {

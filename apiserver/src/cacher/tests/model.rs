@@ -426,7 +426,7 @@ async fn one_history_explains_everything_over_the_embedded_store() {
         number += 1;
         let path = folder.0.join(format!("{number}.redb"));
         let _ = std::fs::remove_file(folder.0.join(format!("{}.redb", number - 1)));
-        let store: Arc<dyn Store> = EmbeddedStore::open(&path, tasks).expect("opens");
+        let store: Arc<dyn Store> = EmbeddedStore::open(&path, Duration::ZERO, tasks).expect("opens");
         [store.clone(), store]
     })
     .await;

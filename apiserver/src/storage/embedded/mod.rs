@@ -3,36 +3,44 @@
 //! A redb database holds the current value of every key and a log of what each write replaced. The log makes
 //! watches resumable and listings possible at earlier revisions, until compaction forgets it. One writer
 //! commits everything that is waiting in one durable transaction, so that an fsync is shared by all who wait
-//! for it; a write is acknowledged only after that. Crash safety is redb's. Opening costs no scan.
+//! for it; a write is acknowledged only after that. Crash safety is redb's, and is checked here by cutting the
+//! power at every write to the disk. Compaction forgets the log behind an interval, which bounds the file: its
+//! space is used again, and given back when the file is opened and mostly empty.
 //!
-//! `tables` says what is in the file, `writer` is the only one who changes it, `reader` reads snapshots.
+//! `tables` says what is in the file, `file` makes and opens it, `writer` is the only one who changes it,
+//! `reader` reads snapshots, `whole` carries all of it out and in.
 
+#[cfg(test)]
+mod disk;
+mod file;
+#[cfg(test)]
+mod power;
 mod reader;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod whole;
 mod writer;
 
-use std::fs::{OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use common::shutdown::Tasks;
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::whole::Loader;
 use self::writer::{Op, Request};
 use super::hub::Hub;
+use super::transfer::Source;
 use super::{EventStream, KeyValue, Listing, Observed, Revision, Store, StoreError};
 
 /// The largest value taken, etcd's default request limit.
 pub const VALUE_BYTES_MAX: usize = 1536 * 1024;
-/// Pages of the file kept in memory. Readers are served by the watch caches, so it need not be large.
-const CACHE_BYTES: usize = 24 * 1024 * 1024;
 /// Writes waiting for the next transaction.
 const REQUESTS_MAX: usize = 4096;
 
@@ -45,7 +53,9 @@ pub enum OpenError {
     Database { path: PathBuf, source: Box<redb::Error> },
     #[error("the store {path} is in use by another process")]
     InUse { path: PathBuf },
-    #[error("the store {path} has format {found}; this program knows formats up to {known}")]
+    #[error(
+        "the store {path} has format {found}, which a newer kube-apiserver made; this one knows formats up to {known}"
+    )]
     NewerFormat { path: PathBuf, found: u64, known: u64 },
 }
 
@@ -62,32 +72,34 @@ struct Shared {
     compacted: AtomicU64,
     /// A commit failed: the process should be restarted.
     failed: AtomicBool,
+    /// Where it is, for its size.
+    path: PathBuf,
 }
 
 impl EmbeddedStore {
     /// Opens or creates the file (mode 0600, its folder 0700 when it has to be made) and starts the writer.
+    /// History is forgotten once per `compaction_interval`, and so kept for at least one; zero: never.
     ///
     /// # Errors
     /// When the file cannot be used, is used already, or was made by a newer program.
-    pub fn open(path: &Path, tasks: &Tasks) -> Result<Arc<Self>, OpenError> {
-        let db = open_database(path)?;
-        let failure =
-            |source: redb::Error| OpenError::Database { path: path.into(), source: Box::new(source) };
-        let found = tables::prepare(&db).map_err(failure)?;
-        if found.format > tables::FORMAT {
-            let (found, known) = (found.format, tables::FORMAT);
-            return Err(OpenError::NewerFormat { path: path.into(), found, known });
-        }
-        let shared = Arc::new(Shared {
-            db,
-            hub: Hub::new(found.revision),
-            compacted: AtomicU64::new(found.compacted.0),
-            failed: AtomicBool::new(false),
-        });
+    pub fn open(path: &Path, compaction_interval: Duration, tasks: &Tasks) -> Result<Arc<Self>, OpenError> {
+        let (db, found) = file::open(path)?;
+        Ok(Self::start(db, found, path, compaction_interval, tasks))
+    }
+
+    fn start(
+        db: redb::Database,
+        found: tables::Found,
+        path: &Path,
+        compaction_interval: Duration,
+        tasks: &Tasks,
+    ) -> Arc<Self> {
+        let shared = Arc::new(Shared::new(db, &found, path));
         let (requests, queue) = mpsc::channel(REQUESTS_MAX);
         let (writer, stop) = (shared.clone(), tasks.stop_token());
-        tasks.spawn_essential("embedded store writer", writer::run(writer, queue, stop));
-        Ok(Arc::new(Self { shared, requests }))
+        let interval = Some(compaction_interval).filter(|interval| !interval.is_zero());
+        tasks.spawn_essential("embedded store writer", writer::run(writer, queue, interval, stop));
+        Arc::new(Self { shared, requests })
     }
 
     async fn request(&self, op: Op) -> Result<Revision, StoreError> {
@@ -107,28 +119,16 @@ impl EmbeddedStore {
     }
 }
 
-fn open_database(path: &Path) -> Result<redb::Database, OpenError> {
-    let file_error = |source| OpenError::File { path: path.into(), source };
-    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(file_error)?;
+impl Shared {
+    fn new(db: redb::Database, found: &tables::Found, path: &Path) -> Self {
+        Self {
+            db,
+            hub: Hub::new(found.revision),
+            compacted: AtomicU64::new(found.compacted.0),
+            failed: AtomicBool::new(false),
+            path: path.to_owned(),
+        }
     }
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(file_error)?;
-    file.set_permissions(Permissions::from_mode(0o600)).map_err(file_error)?;
-    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        // The name of a new file is durable only with its folder.
-        std::fs::File::open(parent).and_then(|folder| folder.sync_all()).map_err(file_error)?;
-    }
-    redb::Builder::new().set_cache_size(CACHE_BYTES).create_file(file).map_err(|error| match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.into() },
-        other => OpenError::Database { path: path.into(), source: Box::new(other.into()) },
-    })
 }
 
 /// A database error as a store error.
@@ -229,5 +229,13 @@ impl Store for EmbeddedStore {
             return Err(StoreError::Unavailable("a write to the store's file failed".into()));
         }
         reader::get(&self.shared, "").map(|_| ())
+    }
+
+    fn whole(&self) -> Option<Result<Source, StoreError>> {
+        Some(whole::snapshot(self.shared.clone()))
+    }
+
+    async fn size_bytes(&self) -> Option<u64> {
+        file::size(&self.shared.path).ok()
     }
 }

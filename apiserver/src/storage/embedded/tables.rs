@@ -8,7 +8,7 @@ use crate::storage::Revision;
 /// Raised when an older program could not read the file any more.
 pub(super) const FORMAT: u64 = 1;
 
-/// `format`, `revision`, `compacted`.
+/// `format`, `revision`, `compacted`, `bytes`.
 pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// key -> [`Current`].
 pub(super) const CURRENT: TableDefinition<&str, &[u8]> = TableDefinition::new("current");
@@ -20,12 +20,16 @@ pub(super) const EXPIRY: TableDefinition<(u64, &str), ()> = TableDefinition::new
 pub(super) const META_FORMAT: &str = "format";
 pub(super) const META_REVISION: &str = "revision";
 pub(super) const META_COMPACTED: &str = "compacted";
+/// What the rows of `current` and `log` weigh, as far as it was counted.
+pub(super) const META_BYTES: &str = "bytes";
 
 /// Where the file stands.
 pub(super) struct Found {
     pub(super) format: u64,
     pub(super) revision: Revision,
     pub(super) compacted: Revision,
+    /// What the rows weigh.
+    pub(super) bytes: u64,
 }
 
 /// Makes the tables of a new file, which begins at revision 1 as etcd does; reads where an old one stands.
@@ -35,6 +39,7 @@ pub(super) fn prepare(db: &Database) -> Result<Found, redb::Error> {
             format: meta(META_FORMAT)?.unwrap_or(0),
             revision: Revision(meta(META_REVISION)?.unwrap_or(0)),
             compacted: Revision(meta(META_COMPACTED)?.unwrap_or(0)),
+            bytes: meta(META_BYTES)?.unwrap_or(0),
         })
     };
     match db.begin_read()?.open_table(META) {
@@ -47,12 +52,13 @@ pub(super) fn prepare(db: &Database) -> Result<Found, redb::Error> {
         let mut meta = tx.open_table(META)?;
         meta.insert(META_FORMAT, FORMAT)?;
         meta.insert(META_REVISION, 1)?;
+        meta.insert(META_BYTES, 0)?;
         tx.open_table(CURRENT)?;
         tx.open_table(LOG)?;
         tx.open_table(EXPIRY)?;
     }
     tx.commit()?;
-    Ok(Found { format: FORMAT, revision: Revision(1), compacted: Revision(0) })
+    Ok(Found { format: FORMAT, revision: Revision(1), compacted: Revision(0), bytes: 0 })
 }
 
 /// A key's present value.

@@ -1,21 +1,26 @@
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use common::shutdown::CancellationToken;
 
+use super::disk::Disk;
 use super::*;
 use crate::storage::contract::{self, Scale};
 
+/// No compaction but what the test asks for.
+const NEVER: Duration = Duration::ZERO;
+
 /// A folder that goes away with the test.
-struct Folder(PathBuf);
+pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("pintle-store-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         Self(path)
     }
 
-    fn file(&self) -> PathBuf {
+    pub(super) fn file(&self) -> PathBuf {
         self.0.join("made/state.db")
     }
 }
@@ -28,7 +33,7 @@ impl Drop for Folder {
 
 fn open(folder: &Folder) -> (Arc<EmbeddedStore>, Tasks) {
     let tasks = Tasks::new(CancellationToken::new());
-    (EmbeddedStore::open(&folder.file(), &tasks).expect("opens"), tasks)
+    (EmbeddedStore::open(&folder.file(), NEVER, &tasks).expect("opens"), tasks)
 }
 
 async fn close(store: Arc<EmbeddedStore>, tasks: Tasks) {
@@ -55,7 +60,7 @@ async fn reopening_finds_everything_and_only_the_owner_may_read_it() {
     let b = store.update("/r/a", a, "2".into(), None).await.expect("update");
     let mode = std::fs::metadata(folder.file()).expect("file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let second = EmbeddedStore::open(&folder.file(), &tasks);
+    let second = EmbeddedStore::open(&folder.file(), NEVER, &tasks);
     assert!(matches!(second.err(), Some(OpenError::InUse { .. })));
     close(store, tasks).await;
 
@@ -104,7 +109,7 @@ async fn a_newer_format_is_refused_by_name() {
         tx.commit().expect("commit");
     }
     close(store, tasks.clone()).await;
-    let refused = EmbeddedStore::open(&folder.file(), &tasks).err().expect("refused").to_string();
+    let refused = EmbeddedStore::open(&folder.file(), NEVER, &tasks).err().expect("refused").to_string();
     assert!(refused.contains("format 99") && refused.contains("state.db"), "{refused}");
 }
 
@@ -161,5 +166,116 @@ async fn what_was_acknowledged_survives_a_crash() {
     }
     let next = store.create("/k/next", "x".into(), None).await.expect("goes on");
     assert_eq!(store.current_revision().await.expect("revision"), next);
+    close(store, tasks).await;
+}
+
+/// An fsync at the bottom stops all acknowledgements above, and those who waited for it share the next one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_are_acknowledged_after_their_fsync_and_share_it() {
+    const WRITES: usize = 64;
+    let disk = Disk::default();
+    let tasks = Tasks::new(CancellationToken::new());
+    let store = disk.open(&tasks);
+    let before = disk.syncs();
+    disk.hold();
+    let mut writes = tokio::task::JoinSet::new();
+    for i in 0..WRITES {
+        let store = store.clone();
+        writes.spawn(async move { store.create(&format!("/s/{i}"), "x".into(), None).await });
+    }
+    disk.wait_for_held_sync().await;
+    assert!(writes.try_join_next().is_none(), "nothing is acknowledged before its fsync");
+    assert!(store.get("/s/0").await.expect("get").0.is_none(), "nor seen");
+    disk.release();
+    for written in writes.join_all().await {
+        written.expect("create");
+    }
+    let syncs = disk.syncs() - before;
+    assert!(syncs < WRITES / 2, "{WRITES} writes took {syncs} fsyncs");
+    tasks.stop_token().cancel();
+}
+
+/// The same objects written again and again: the file stays as large as a few intervals' history.
+#[tokio::test]
+async fn churn_does_not_grow_the_file_without_end() {
+    let folder = Folder::new("churn");
+    let (store, tasks) = open(&folder);
+    let round = async |round: usize| {
+        let writes = (0..200).map(|i| {
+            let (store, key) = (store.clone(), format!("/c/{i}"));
+            async move {
+                let fresh = Bytes::from(format!("{round} ").repeat(1000));
+                match store.get(&key).await.expect("get").0 {
+                    Some(kv) => store.update(&key, kv.mod_revision, fresh, None).await.expect("update"),
+                    None => store.create(&key, fresh, None).await.expect("create"),
+                }
+            }
+        });
+        let last = futures::future::join_all(writes).await.into_iter().max().expect("some");
+        store.compact(last).await.expect("compact");
+        store.size_bytes().await.expect("a file")
+    };
+    // 36 MB are written all in all.
+    for i in 0..60 {
+        let size = round(i).await;
+        assert!(size <= 8 * 1024 * 1024, "round {i}: {size} bytes");
+    }
+    close(store, tasks).await;
+}
+
+#[tokio::test]
+async fn history_is_forgotten_once_per_interval() {
+    let folder = Folder::new("interval");
+    let tasks = Tasks::new(CancellationToken::new());
+    let store = EmbeddedStore::open(&folder.file(), Duration::from_millis(50), &tasks).expect("opens");
+    let first = store.create("/i/a", "1".into(), None).await.expect("create");
+    let second = store.update("/i/a", first, "2".into(), None).await.expect("update");
+    let begun = std::time::Instant::now();
+    while store.compacted() < second {
+        assert!(begun.elapsed() < Duration::from_secs(30), "compacted to {}", store.compacted());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let past = store.list("/i/", None, 0, Some(first)).await;
+    assert!(matches!(past, Err(StoreError::Compacted { .. })), "{past:?}");
+    close(store, tasks).await;
+}
+
+#[tokio::test]
+async fn a_mostly_empty_file_is_shrunk_when_it_is_opened() {
+    let folder = Folder::new("shrink");
+    let (store, tasks) = open(&folder);
+    let mut last = Revision(0);
+    for batch in 0..10 {
+        let writes = (0..10).map(|i| {
+            let (store, key) = (store.clone(), format!("/s/{batch}-{i}"));
+            async move { store.create(&key, vec![7; 1024 * 1024].into(), None).await.expect("create") }
+        });
+        last = futures::future::join_all(writes).await.into_iter().max().expect("some");
+    }
+    let kept = store.create("/s/kept", "x".into(), None).await.expect("create");
+    for kv in store.list("/s/", None, 0, Some(last)).await.expect("list").items {
+        store.delete(&kv.key, kv.mod_revision).await.expect("delete");
+    }
+    let now = store.current_revision().await.expect("revision");
+    store.compact(now).await.expect("compact");
+    close(store, tasks).await;
+    let before = file::size(&folder.file()).expect("a file");
+    let (store, tasks) = open(&folder);
+    let after = store.size_bytes().await.expect("a file");
+    assert!(after < 16 * 1024 * 1024, "{before} bytes became {after}");
+    assert_eq!(store.get("/s/kept").await.expect("get").0.expect("present").mod_revision, kept);
+    assert_eq!(store.current_revision().await.expect("revision"), now);
+    close(store, tasks).await;
+}
+
+#[tokio::test]
+async fn a_file_that_was_never_finished_is_made_anew() {
+    let folder = Folder::new("unfinished");
+    std::fs::create_dir_all(folder.file().parent().expect("a folder")).expect("made");
+    std::fs::write(folder.file().with_file_name("state.db.new"), "half a header").expect("write");
+    std::fs::write(folder.file(), "").expect("an empty file, as a full disk leaves one");
+    let (store, tasks) = open(&folder);
+    store.create("/u/a", "1".into(), None).await.expect("create");
+    assert!(!folder.file().with_file_name("state.db.new").exists());
     close(store, tasks).await;
 }

@@ -10,7 +10,7 @@ use redb::{ReadableTable, Table};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::tables::{CURRENT, Current, EXPIRY, LOG, META, META_COMPACTED, META_REVISION, Undo};
+use super::tables::{CURRENT, Current, EXPIRY, LOG, META, META_BYTES, META_COMPACTED, META_REVISION, Undo};
 use super::{Shared, store_error};
 use crate::storage::{KeyValue, Revision, StoreError, StoreEvent};
 
@@ -20,8 +20,6 @@ const BATCH_WRITES_MAX: usize = 512;
 const EXPIRE_MAX: usize = 512;
 /// Log rows forgotten in one transaction.
 const FORGET_MAX: usize = 4096;
-/// How often history is forgotten, and so how long it is kept at least (`--etcd-compaction-interval`).
-const COMPACTION_INTERVAL: Duration = Duration::from_secs(300);
 /// How long the writer sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(300);
 
@@ -56,16 +54,23 @@ pub(super) struct Request {
     pub(super) reply: oneshot::Sender<Result<Revision, StoreError>>,
 }
 
-/// Runs until `stop`, then finishes what is queued.
-pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Request>, stop: CancellationToken) {
+/// Runs until `stop`, then finishes what is queued. `interval` is that of compaction.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    mut queue: mpsc::Receiver<Request>,
+    interval: Option<Duration>,
+    stop: CancellationToken,
+) {
     let mut next = Next { expiry_ms: Some(0), more_to_forget: None };
-    let mut compact_at = Instant::now() + COMPACTION_INTERVAL;
+    let next_compaction = || interval.map(|interval| Instant::now() + interval);
+    let mut compact_at = next_compaction();
     let mut kept_until = shared.hub.through();
     let mut batch = Vec::new();
     loop {
         let expiry =
             next.expiry_ms.map_or(IDLE, |at: u64| Duration::from_millis(at.saturating_sub(now_ms())));
-        let mut due = compact_at.min(Instant::now() + expiry);
+        let mut due = Instant::now() + expiry;
+        due = compact_at.map_or(due, |at| at.min(due));
         if next.more_to_forget.is_some() {
             due = Instant::now();
         }
@@ -81,10 +86,13 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Request>,
                 true
             }
         };
-        if Instant::now() >= compact_at {
-            batch.push(internal(Op::Compact { before: kept_until }));
+        if compact_at.is_some_and(|at| Instant::now() >= at) {
+            // What was the newest one interval ago.
+            if kept_until.0 > shared.compacted.load(Ordering::Acquire) {
+                batch.push(internal(Op::Compact { before: kept_until }));
+            }
             kept_until = shared.hub.through();
-            compact_at = Instant::now() + COMPACTION_INTERVAL;
+            compact_at = next_compaction();
         }
         if let Some(before) = next.more_to_forget.take() {
             batch.push(internal(Op::Compact { before }));
@@ -150,15 +158,17 @@ fn commit(shared: &Shared, requests: Vec<Request>) -> Next {
     }
 }
 
-struct Outcome {
-    results: Vec<Result<Revision, StoreError>>,
+pub(super) struct Outcome {
+    pub(super) results: Vec<Result<Revision, StoreError>>,
     events: Vec<StoreEvent>,
     revision: Revision,
     compacted: Revision,
     next: Next,
+    /// What the rows weigh more than before.
+    bytes: i64,
 }
 
-fn transact(shared: &Shared, ops: Vec<Op>) -> Result<Outcome, redb::Error> {
+pub(super) fn transact(shared: &Shared, ops: Vec<Op>) -> Result<Outcome, redb::Error> {
     let tx = shared.db.begin_write()?;
     let mut changed = false;
     let mut outcome = Outcome {
@@ -167,6 +177,7 @@ fn transact(shared: &Shared, ops: Vec<Op>) -> Result<Outcome, redb::Error> {
         revision: shared.hub.through(),
         compacted: Revision(shared.compacted.load(Ordering::Acquire)),
         next: Next { expiry_ms: None, more_to_forget: None },
+        bytes: 0,
     };
     {
         let mut rows = Rows {
@@ -179,7 +190,7 @@ fn transact(shared: &Shared, ops: Vec<Op>) -> Result<Outcome, redb::Error> {
             let result = match op {
                 Op::Compact { before } => {
                     outcome.compacted = outcome.compacted.max(before);
-                    if !rows.forget(outcome.compacted)? {
+                    if !rows.forget(&mut outcome)? {
                         outcome.next.more_to_forget = Some(outcome.compacted);
                     }
                     changed = true;
@@ -216,6 +227,8 @@ fn transact(shared: &Shared, ops: Vec<Op>) -> Result<Outcome, redb::Error> {
         if changed {
             meta.insert(META_REVISION, outcome.revision.0)?;
             meta.insert(META_COMPACTED, outcome.compacted.0)?;
+            let bytes = meta.get(META_BYTES)?.map_or(0, |row| row.value());
+            meta.insert(META_BYTES, bytes.saturating_add_signed(outcome.bytes))?;
         }
         outcome.next.expiry_ms = rows.expiry.first()?.map(|(row, _)| row.value().0);
     }
@@ -277,14 +290,18 @@ impl Rows<'_> {
                 }
                 let row = Current { revision, expires_ms, value }.encode();
                 self.current.insert(key.as_str(), row.as_slice())?;
+                outcome.bytes += weight(&key, value.len());
             }
             None => {
                 self.current.remove(key.as_str())?;
             }
         }
+        outcome.bytes -= old.as_ref().map_or(0, |old| weight(&key, old.value.len()));
         let previous = old.map(|old| (old.value, old.revision));
         let undo = Undo { key: key.clone(), deleted: value.is_none(), previous };
-        self.log.insert(revision.0, undo.encode().as_slice())?;
+        let row = undo.encode();
+        self.log.insert(revision.0, row.as_slice())?;
+        outcome.bytes += row.len() as i64;
         let previous = undo.previous.map(|(value, _)| value);
         outcome.events.push(match value {
             Some(value) => StoreEvent::Put {
@@ -307,13 +324,20 @@ impl Rows<'_> {
         Ok(due)
     }
 
-    /// Removes log rows before `before`, some at a time; true when none is left.
-    fn forget(&mut self, before: Revision) -> Result<bool, redb::Error> {
+    /// Removes log rows before the compaction, some at a time; true when none is left.
+    fn forget(&mut self, outcome: &mut Outcome) -> Result<bool, redb::Error> {
+        let before = outcome.compacted;
         for _ in 0..FORGET_MAX {
             let first = self.log.first()?.map(|(revision, _)| revision.value());
             let Some(first) = first.filter(|first| *first < before.0) else { return Ok(true) };
-            self.log.remove(first)?;
+            let row = self.log.remove(first)?;
+            outcome.bytes -= row.map_or(0, |row| row.value().len() as i64);
         }
         Ok(false)
     }
+}
+
+/// What a present value weighs.
+fn weight(key: &str, value_bytes: usize) -> i64 {
+    (key.len() + value_bytes) as i64
 }

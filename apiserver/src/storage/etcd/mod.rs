@@ -6,7 +6,8 @@
 //! are complete; where somebody else's writes move the revision, `progress` asks those versions of etcd that
 //! answer rightly. Every call has a deadline; a dead etcd is an error and never a hang. `members` says who is asked
 //! and when again, `proposal` makes writes outlive a leader, `paging` says how much is read at once. `compact`
-//! forgets history together with other servers of the same etcd, and `leases` makes keys expire.
+//! forgets history together with other servers of the same etcd, and `leases` makes keys expire. `whole` carries
+//! everything out and in, for tools.
 
 mod compact;
 mod convert;
@@ -20,6 +21,7 @@ mod proposal;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::collections::VecDeque;
 use std::future::Future;

@@ -106,6 +106,18 @@ impl Etcd {
         child.wait().expect("etcd is ours");
     }
 
+    /// The flags of kube-apiserver for this etcd.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        let mut flags = vec![format!("--etcd-servers={}", self.servers().join(","))];
+        if self.tls {
+            for (flag, file) in [("cafile", "ca.crt"), ("certfile", "client.crt"), ("keyfile", "client.key")]
+            {
+                flags.push(format!("--etcd-{flag}={}", self.folder.join(file).display()));
+            }
+        }
+        flags
+    }
+
     pub(crate) fn servers(&self) -> Vec<String> {
         self.members.iter().map(|member| member.client.clone()).collect()
     }
