@@ -186,6 +186,10 @@ impl<'s> Walk<'s> {
     }
 
     fn time(&self, ty: &Type, value: &mut Value, decimals: i32) -> Result<(), TypeError> {
+        // A null in a map or list is a time that is not set.
+        if value.is_null() {
+            return Ok(());
+        }
         let Value::String(text) = value else { return Err(self.wrong(ty, value)) };
         let Ok(time) = text.parse::<jiff::Timestamp>() else {
             let layout =

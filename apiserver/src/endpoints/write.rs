@@ -188,8 +188,8 @@ pub(super) async fn create(
         Some(hooks) => Some(hooks.begin_write(object, None, dry_run).await?),
         None => None,
     };
-    let mut errors = strategy.validate(object);
-    errors.extend(metadata::validate(object, &scope.def, strategy));
+    let mut errors = metadata::validate(object, &scope.def, strategy);
+    errors.extend(strategy.validate(object));
     if !errors.is_empty() {
         return Err(Status::invalid(&scope.def.group, &scope.def.kind, name(object), &errors));
     }

@@ -15,6 +15,9 @@ pub mod batch;
 pub mod checks;
 pub mod core;
 pub mod deps;
+pub mod devices;
+#[cfg(test)]
+mod facts_tests;
 pub mod flow_control;
 pub mod names;
 pub mod networking;

@@ -4,8 +4,8 @@ use super::core::{config, endpoints, event, namespace, node, pod, quotas, servic
 use super::others::{LEASE, LEASE_CANDIDATE, certificates, scheduling};
 use super::rules::{Rules, StatusRule};
 use super::{
-    admission_registration, aggregation, apps, autoscaling, batch, flow_control, networking, policy, rbac,
-    storage,
+    admission_registration, aggregation, apps, autoscaling, batch, devices, flow_control, networking, policy,
+    rbac, storage,
 };
 
 /// The rules of one stored resource.
@@ -62,8 +62,10 @@ pub fn rules(group: &str, resource: &str) -> Rules {
         ("rbac.authorization.k8s.io", "clusterroles") => rbac::CLUSTER_ROLE,
         ("rbac.authorization.k8s.io", "rolebindings") => rbac::BINDING,
         ("rbac.authorization.k8s.io", "roles") => rbac::ROLE,
-        ("resource.k8s.io", "resourceclaims") => Rules { status: StatusRule::Split, ..Rules::PLAIN },
-        ("resource.k8s.io", "deviceclasses" | "resourceslices") => Rules::COUNTED,
+        ("resource.k8s.io", "deviceclasses") => devices::DEVICE_CLASS,
+        ("resource.k8s.io", "resourceclaims") => devices::CLAIM,
+        ("resource.k8s.io", "resourceclaimtemplates") => devices::CLAIM_TEMPLATE,
+        ("resource.k8s.io", "resourceslices") => devices::SLICE,
         ("resource.k8s.io", "devicetaintrules" | "resourcepoolstatusrequests") => Rules::SPLIT,
         ("scheduling.k8s.io", "priorityclasses") => scheduling::PRIORITY_CLASS,
         ("scheduling.k8s.io", "podgroups") => Rules { status: StatusRule::Split, ..Rules::PLAIN },
