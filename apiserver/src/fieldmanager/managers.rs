@@ -118,7 +118,7 @@ impl Managers {
                 identity: Identity::new(operation, text("manager"), api_version, text("subresource")),
                 api_version: api_version.to_owned(),
                 time: (!time.is_empty()).then(|| time.to_owned()),
-                set: Set::from_fields(entry.get("fieldsV1").cloned().unwrap_or_default())?,
+                set: Set::from_fields(entry.get("fieldsV1").unwrap_or(&Value::Null))?,
             });
         }
         Ok(out)

@@ -3,6 +3,7 @@
 use futures::future::join_all;
 
 use super::*;
+use crate::authorization::{Attributes, Authorizer, Verdict};
 
 const APPLY: [(&str, &str); 1] = [("content-type", "application/apply-patch+yaml")];
 const SERVICES: &str = "/api/v1/namespaces/n/services";
@@ -174,6 +175,55 @@ async fn every_write_notes_its_fields() {
     reset["metadata"]["managedFields"] = json!([{}]);
     let reset = server.put(&path, reset).await;
     assert!(reset.body["metadata"].get("managedFields").is_none());
+}
+
+/// Lets nobody create.
+struct NoCreation;
+
+#[async_trait]
+impl Authorizer for NoCreation {
+    async fn authorize(&self, attributes: &Attributes) -> Verdict {
+        if attributes.verb == "create" { Verdict::deny("") } else { Verdict::allow("") }
+    }
+
+    fn rules_for(&self, _user: &UserInfo, _namespace: &str) -> crate::authorization::Rules {
+        crate::authorization::Rules::default()
+    }
+}
+
+#[tokio::test]
+async fn an_apply_that_creates_needs_the_right_to_create() {
+    let server = server();
+    let apply = async |config: Value| {
+        let uri = format!("{MAPS}/x?fieldManager=a");
+        let request = http::Request::builder().method(Method::PATCH).uri(&uri).header(APPLY[0].0, APPLY[0].1);
+        let (parts, body) = request.body(full(config.to_string())).expect("request").into_parts();
+        let query = "fieldManager=a".to_owned();
+        let info = request_info::parse(&parts.method, parts.uri.path(), &query).expect("a known path");
+        let mut ctx = RequestContext::new(info, UserInfo::default(), query);
+        ctx.authorizer = Some(Arc::new(NoCreation));
+        server.handler.handle(ApiRequest { ctx: Arc::new(ctx), parts, body }).await.status().as_u16()
+    };
+    assert_eq!(apply(map(json!({"a": "1"}))).await, 403);
+    server.post(MAPS, map(json!({"a": "1"}))).await;
+    assert_eq!(apply(map(json!({"b": "1"}))).await, 200);
+}
+
+#[tokio::test]
+async fn operations_are_read_strictly_when_asked() {
+    let server = server();
+    server.post(MAPS, map(json!({"a": "1"}))).await;
+    let path = format!("{MAPS}/x");
+    let patch = json!([{"op": "add", "path": "/data/b", "value": "2", "foo": 1}]);
+    let strict = server.patch("json-patch", &format!("{path}?fieldValidation=Strict"), patch.clone()).await;
+    assert_eq!(strict.code, 422);
+    let message = strict.body["message"].as_str().expect("message");
+    assert!(message.ends_with("strict decoding error: json patch unknown field \"[0].foo\""), "{message}");
+    let warned = server.patch("json-patch", &path, patch).await;
+    assert_eq!((warned.code, warned.headers.contains_key("warning")), (200, true));
+    let mut copies = vec![json!({"op": "add", "path": "/data", "value": {"a": "x".repeat(1000)}})];
+    copies.extend((0..40).map(|i| json!({"op": "copy", "from": "/data", "path": format!("/data/k{i}")})));
+    assert_eq!(server.patch("json-patch", &path, copies.into()).await.code, 422, "grows without end");
 }
 
 /// Many clients at once, each with a name and a key of its own, and one key that all agree on.

@@ -25,6 +25,9 @@ use crate::request::{ApiRequest, BODY_BYTES_MAX, Response};
 /// `maxJSONPatchOperations`.
 const OPERATIONS_MAX: usize = 10_000;
 
+/// Unknown keys beyond this many are not listed.
+const UNKNOWN_MAX: usize = 100;
+
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const STRATEGIC_MERGE_PATCH: &str = "application/strategic-merge-patch+json";
@@ -37,6 +40,8 @@ pub(in super::super) const SUPPORTED: &[&str] =
 pub(in super::super) struct Patch {
     change: Change,
     duplicates: Vec<String>,
+    /// What a strict reader says of the operations themselves.
+    problems: Vec<String>,
 }
 
 enum Change {
@@ -73,8 +78,13 @@ impl Patch {
         }
         let decoded = decode(body, Encoding::Json)
             .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+        let mut problems = Vec::new();
+        let mut duplicates = decoded.duplicates;
         let change = match media_type {
             JSON_PATCH => {
+                let unknown = unknown_in_operations(&decoded.tree);
+                problems = strict_problems(&unknown, &std::mem::take(&mut duplicates));
+                problems.iter_mut().for_each(|problem| problem.insert_str(0, "json patch "));
                 let patch: json_patch::Patch = serde_json::from_value(decoded.tree)
                     .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
                 if patch.0.len() > OPERATIONS_MAX {
@@ -97,7 +107,7 @@ impl Patch {
             MERGE_PATCH => Change::Merge(decoded.tree),
             _ => Change::Strategic(decoded.tree),
         };
-        Ok(Self { change, duplicates: decoded.duplicates })
+        Ok(Self { change, duplicates, problems })
     }
 
     /// The patched object, checked against its type.
@@ -134,10 +144,24 @@ impl Patch {
             }
         }
         let unknown = checked(scope, &mut object).map_err(|error| refused(&object, &error))?;
-        let problems = strict_problems(&unknown, &self.duplicates);
+        let mut problems = self.problems.clone();
+        problems.extend(strict_problems(&unknown, &self.duplicates));
         report(&scope.ctx, validation, problems, |why| refused(&object, why))?;
         Ok(object)
     }
+}
+
+/// Keys that no operation has: `[0].foo`.
+fn unknown_in_operations(patch: &Value) -> Vec<String> {
+    let mut unknown = Vec::new();
+    for (index, operation) in patch.as_array().into_iter().flatten().enumerate() {
+        for key in operation.as_object().into_iter().flat_map(|operation| operation.keys()) {
+            if !matches!(key.as_str(), "op" | "path" | "from" | "value") && unknown.len() < UNKNOWN_MAX {
+                unknown.push(format!("[{index}].{key}"));
+            }
+        }
+    }
+    unknown
 }
 
 /// Applies operations one after the other. What they copy may add up to no more than a body.
