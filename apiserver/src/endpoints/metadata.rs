@@ -2,7 +2,7 @@
 //!
 //! Upstream: `apimachinery/pkg/api/validation/objectmeta.go`, `registry/rest/{create,update}.go`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use common::labels::is_dns1123_subdomain;
 use common::status::FieldErrors;
@@ -131,14 +131,15 @@ pub(super) fn dedup_owner_references(object: &mut Object) -> Vec<String> {
     let Some(Value::Array(references)) = object.pointer_mut("/metadata/ownerReferences") else {
         return duplicates;
     };
-    let mut at = 0;
-    while at < references.len() {
-        if references[..at].contains(&references[at]) {
-            let removed = references.remove(at);
-            duplicates.push(text(&removed, "uid").to_owned());
-        } else {
-            at += 1;
-        }
+    if references.len() > 1 {
+        let mut seen = HashSet::new();
+        references.retain(|reference| {
+            let new = seen.insert(reference.to_string());
+            if !new {
+                duplicates.push(text(reference, "uid").to_owned());
+            }
+            new
+        });
     }
     duplicates
 }

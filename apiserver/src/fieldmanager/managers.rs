@@ -1,6 +1,7 @@
 //! `metadata.managedFields`: who owns which fields, read and written.
 
 use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value};
 
@@ -83,7 +84,7 @@ pub enum ManagersError {
 
 /// All entries of one object, each identity once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Managers(Vec<Manager>);
+pub struct Managers(BTreeMap<Identity, Manager>);
 
 impl Managers {
     /// Reads `metadata.managedFields`; nothing is nobody.
@@ -96,7 +97,7 @@ impl Managers {
             Value::Array(list) => list,
             _ => return Err(ManagersError::NotAList),
         };
-        let mut out = Self(Vec::with_capacity(list.len()));
+        let mut out = Self::default();
         for (index, entry) in list.iter().enumerate() {
             let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or("");
             let operation = match text("operation") {
@@ -126,11 +127,12 @@ impl Managers {
 
     /// As `metadata.managedFields`, in upstream's order: applies first, then by time and name. `None` when
     /// nobody owns anything.
-    pub fn write(mut self) -> Option<Value> {
+    pub fn write(self) -> Option<Value> {
         if self.0.is_empty() {
             return None;
         }
-        self.0.sort_by(|a, b| {
+        let mut sorted: Vec<Manager> = self.0.into_values().collect();
+        sorted.sort_by(|a, b| {
             let (x, y) = (&a.identity, &b.identity);
             x.operation
                 .cmp(&y.operation)
@@ -139,7 +141,7 @@ impl Managers {
                 .then_with(|| a.api_version.cmp(&b.api_version))
                 .then_with(|| x.subresource.cmp(&y.subresource))
         });
-        Some(self.0.into_iter().map(entry).collect())
+        Some(sorted.into_iter().map(entry).collect())
     }
 
     pub fn is_empty(&self) -> bool {
@@ -147,55 +149,51 @@ impl Managers {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Manager> {
-        self.0.iter()
+        self.0.values()
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Manager> {
-        self.0.iter_mut()
+        self.0.values_mut()
     }
 
     pub fn get(&self, identity: &Identity) -> Option<&Manager> {
-        self.0.iter().find(|m| m.identity == *identity)
+        self.0.get(identity)
     }
 
     /// Adds, or replaces the one of the same identity.
     pub fn put(&mut self, manager: Manager) {
-        match self.0.iter_mut().find(|m| m.identity == manager.identity) {
-            Some(there) => *there = manager,
-            None => self.0.push(manager),
-        }
+        self.0.insert(manager.identity.clone(), manager);
     }
 
     pub fn take(&mut self, identity: &Identity) -> Option<Manager> {
-        let at = self.0.iter().position(|m| m.identity == *identity)?;
-        Some(self.0.remove(at))
+        self.0.remove(identity)
     }
 
-    pub fn retain(&mut self, keep: impl FnMut(&Manager) -> bool) {
-        self.0.retain(keep);
+    pub fn retain(&mut self, mut keep: impl FnMut(&Manager) -> bool) {
+        self.0.retain(|_, manager| keep(manager));
     }
 
     /// Merges the oldest updates of each version until there are few enough.
     pub fn cap(&mut self) {
         let is_update = |m: &&Manager| m.identity.operation == Operation::Update;
-        let mut count = self.0.iter().filter(is_update).count();
+        let mut count = self.iter().filter(is_update).count();
         if count <= UPDATE_MANAGERS_MAX {
             return;
         }
         let mut oldest: Vec<(Option<String>, Identity)> =
-            self.0.iter().filter(is_update).map(|m| (m.time.clone(), m.identity.clone())).collect();
+            self.iter().filter(is_update).map(|m| (m.time.clone(), m.identity.clone())).collect();
         oldest.sort_by(|a, b| match a.0.cmp(&b.0) {
             Ordering::Equal => by_text(&a.1, &b.1),
             other => other,
         });
-        let mut firsts: Vec<(String, Identity)> = Vec::new();
+        let mut firsts: HashMap<String, Identity> = HashMap::new();
         for (time, identity) in oldest {
             if count <= UPDATE_MANAGERS_MAX {
                 break;
             }
             let Some(version) = self.get(&identity).map(|m| m.api_version.clone()) else { continue };
-            let Some((_, first)) = firsts.iter().find(|(v, _)| *v == version).cloned() else {
-                firsts.push((version, identity));
+            let Some(first) = firsts.get(&version).cloned() else {
+                firsts.insert(version, identity);
                 continue;
             };
             let bucket = Identity::new(Operation::Update, ANCIENT, &version, "");
@@ -209,7 +207,7 @@ impl Managers {
                 continue;
             }
             let Some(merged) = self.take(&identity) else { continue };
-            if let Some(manager) = self.0.iter_mut().find(|m| m.identity == bucket) {
+            if let Some(manager) = self.0.get_mut(&bucket) {
                 manager.set = manager.set.union(&merged.set);
                 // The one merged last is the newest of them.
                 manager.time = time;

@@ -1,5 +1,7 @@
 //! What a change does to the owners of what it touches.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::FieldManager;
 use super::conflict::Conflict;
 use super::fieldpath::Set;
@@ -14,7 +16,7 @@ pub(super) struct Comparisons<'a> {
     old: Option<&'a Object>,
     /// In the stored form.
     new: &'a Object,
-    found: Vec<(String, Option<Comparison>)>,
+    found: BTreeMap<String, Option<Comparison>>,
 }
 
 impl<'a> Comparisons<'a> {
@@ -25,30 +27,26 @@ impl<'a> Comparisons<'a> {
         new: &'a Object,
         first: Comparison,
     ) -> Self {
-        let found = vec![(manager.version.api_version().to_owned(), Some(first))];
+        let found = BTreeMap::from([(manager.version.api_version().to_owned(), Some(first))]);
         Self { manager, old, new, found }
     }
 
     /// `None` for a version that is no more.
     fn at(&mut self, api_version: &str) -> Result<Option<&Comparison>, ItemError> {
-        let at = match self.found.iter().position(|(version, _)| version == api_version) {
-            Some(at) => at,
-            None => {
-                let comparison = match self.manager.at(api_version) {
-                    Some(version) => version.types().map(|types| {
-                        let nothing = Object::Null;
-                        let old = self.old.map(|old| version.served(old));
-                        let new = version.served(self.new);
-                        typed::compare(types, old.as_deref().unwrap_or(&nothing), &new)
-                    }),
-                    None => None,
-                };
-                let comparison = comparison.transpose()?.map(|c| c.without(&self.manager.reset));
-                self.found.push((api_version.to_owned(), comparison));
-                self.found.len() - 1
-            }
-        };
-        Ok(self.found[at].1.as_ref())
+        if !self.found.contains_key(api_version) {
+            let comparison = match self.manager.at(api_version) {
+                Some(version) => version.types().map(|types| {
+                    let nothing = Object::Null;
+                    let old = self.old.map(|old| version.served(old));
+                    let new = version.served(self.new);
+                    typed::compare(types, old.as_deref().unwrap_or(&nothing), &new)
+                }),
+                None => None,
+            };
+            let comparison = comparison.transpose()?.map(|c| c.without(&self.manager.reset));
+            self.found.insert(api_version.to_owned(), comparison);
+        }
+        Ok(self.found.get(api_version).and_then(Option::as_ref))
     }
 }
 
@@ -76,10 +74,10 @@ pub(super) fn disown(
     force: bool,
 ) -> Result<(), Disagreement> {
     let mut conflicts = Vec::new();
-    let mut gone = Vec::new();
+    let mut gone = BTreeSet::new();
     for manager in managers.iter_mut().filter(|m| Some(&m.identity) != except) {
         let Some(comparison) = comparisons.at(&manager.api_version)? else {
-            gone.push(manager.identity.clone());
+            gone.insert(manager.identity.clone());
             continue;
         };
         let changed = manager.set.intersection(&comparison.modified.union(&comparison.added));
@@ -105,10 +103,10 @@ pub(super) fn disown(
 impl FieldManager<'_> {
     /// The entries as the present types see them; those of versions that are no more go.
     pub(super) fn reconcile(&self, managers: &mut Managers) {
-        let mut gone = Vec::new();
+        let mut gone = BTreeSet::new();
         for manager in managers.iter_mut() {
             let Some(version) = self.at(&manager.api_version) else {
-                gone.push(manager.identity.clone());
+                gone.insert(manager.identity.clone());
                 continue;
             };
             if let Some(set) = version.types().and_then(|types| typed::reconciled(types, &manager.set)) {
