@@ -390,7 +390,7 @@ impl World {
     /// Something dies and comes back.
     async fn strike(&mut self, turn: usize, rng: &mut StdRng) -> &'static str {
         if let Some(etcd) = &mut self.etcd
-            && turn % 2 == 0
+            && turn.is_multiple_of(2)
             && let Some(leader) = etcd.leader().await
         {
             etcd.kill(leader);

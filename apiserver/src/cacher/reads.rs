@@ -223,11 +223,11 @@ impl<'a> Page<'a> {
     /// The page as it was at `at`, which must be within history.
     pub(super) fn select(&self, state: &State, at: Revision) -> Range {
         if everything(self.selection) {
-            return state.range(|_| None, &self.within, &self.from, at, self.limit, |_| true);
+            return state.range(true, |_| None, &self.within, &self.from, at, self.limit, |_| true);
         }
         let wanted = |object: &CachedObject| watchers::matches(self.selection, object);
         let required = |field: &str| self.selection.fields.required(field);
-        state.range(required, &self.within, &self.from, at, self.limit, wanted)
+        state.range(false, required, &self.within, &self.from, at, self.limit, wanted)
     }
 
     fn finish(&self, range: Range, revision: Revision) -> ListPage {

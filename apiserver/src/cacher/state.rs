@@ -161,9 +161,10 @@ impl State {
 
     /// Objects with keys from `from` that begin with `prefix`, as they were at `at` (which must be within
     /// history), as far as `wanted`, at most `limit` (0: all). `required` says which value of a field all that
-    /// is wanted has, where that is so.
+    /// is wanted has, where that is so; with `count`, what follows the last item is counted.
     pub(super) fn range<'s>(
         &self,
+        count: bool,
         required: impl FnOnce(&str) -> Option<&'s str>,
         prefix: &str,
         from: &str,
@@ -199,6 +200,9 @@ impl State {
             };
             let Some(object) = next else { continue };
             if out.more {
+                if !count {
+                    return out;
+                }
                 following += 1;
             } else if wanted(object) {
                 if limit > 0 && out.items.len() == limit {

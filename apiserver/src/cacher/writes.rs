@@ -122,11 +122,10 @@ impl Cacher {
     ) -> Result<Attempt, Failed> {
         let store = &self.config.store;
         let missing = || Failed::Verdict(Status::not_found(&self.config.group, &self.config.resource, name));
-        match &shown.object {
-            Some(object) => self.check(preconditions, key, name, object).map_err(Failed::Verdict)?,
-            None if create_if_missing => {}
-            None => return Err(missing()),
+        if shown.object.is_none() && !create_if_missing {
+            return Err(missing());
         }
+        self.check(preconditions, key, name, shown.object.as_deref()).map_err(Failed::Verdict)?;
         let current = shown.object.as_ref().map(|o| o.tree());
         let decision = update.apply(current).await.map_err(Failed::Verdict)?;
         let (operation, result, done) = match (decision, &shown.object) {
@@ -165,23 +164,21 @@ impl Cacher {
         }
     }
 
+    /// What is not there has neither uid nor version: an update of a known object never makes a new one.
     fn check(
         &self,
         preconditions: &Preconditions,
         key: &str,
         name: &str,
-        object: &CachedObject,
+        object: Option<&CachedObject>,
     ) -> Result<(), Status> {
         let about = self.about("update", name);
-        if let Some(uid) = &preconditions.uid
-            && *uid != object.uid
-        {
-            return Err(errors::precondition(about, key, "UID", uid, &object.uid));
-        }
-        let found = object.revision.to_string();
-        match &preconditions.resource_version {
-            Some(wanted) if *wanted != found => {
-                Err(errors::precondition(about, key, "ResourceVersion", wanted, &found))
+        let (uid, revision) =
+            object.map_or((String::new(), String::new()), |o| (o.uid.clone(), o.revision.to_string()));
+        match (&preconditions.uid, &preconditions.resource_version) {
+            (Some(wanted), _) if *wanted != uid => Err(errors::precondition(about, key, "UID", wanted, &uid)),
+            (_, Some(wanted)) if *wanted != revision => {
+                Err(errors::precondition(about, key, "ResourceVersion", wanted, &revision))
             }
             _ => Ok(()),
         }
@@ -242,7 +239,7 @@ impl ObjectStore for Cacher {
     fn cached_list(&self, namespace: &str) -> Vec<Arc<CachedObject>> {
         let prefix = self.namespace_prefix(namespace);
         let state = self.state.read();
-        state.range(|_| None, &prefix, &prefix, state.revision, 0, |_| true).items
+        state.range(false, |_| None, &prefix, &prefix, state.revision, 0, |_| true).items
     }
 
     async fn list(&self, query: ListQuery) -> Result<ListPage, Status> {

@@ -364,7 +364,7 @@ mod tests {
     }
 
     fn content(n: u64) -> Content {
-        Content { token: format!("t{n}"), app: if n % 2 == 0 { "x".into() } else { "y".into() } }
+        Content { token: format!("t{n}"), app: if n.is_multiple_of(2) { "x".into() } else { "y".into() } }
     }
 
     fn shown(revision: u64, made: u64) -> Shown {

@@ -233,9 +233,10 @@ async fn read(shared: Arc<Shared>, seed: u64) {
 
 /// All pages of a list, from any server. True when it came to its end.
 async fn list(shared: &Shared, api: &Arc<dyn Api>, mut ask: ListAsk, rng: &mut StdRng) -> bool {
-    let consistent = ask.revision.is_none();
-    let floor = if consistent { shared.ledger.floor() } else { 0 };
-    let exact = ask.revision.filter(|_| ask.exact);
+    // Not older than what is known, or than what was asked for.
+    let floor = ask.revision.unwrap_or_else(|| shared.ledger.floor());
+    // A limit makes a revision exact, too.
+    let exact = ask.revision.filter(|revision| *revision > 0 && (ask.exact || ask.limit > 0));
     let mut list = ListNote { scope: ask.scope.clone(), floor, pages: Vec::new(), complete: false };
     let mut inconsistent = false;
     let mut api = api.clone();

@@ -6,7 +6,7 @@
 
 #[path = "../../../tests/model/mod.rs"]
 #[allow(dead_code, reason = "the crash test, its other user, needs other parts")]
-mod workload;
+mod judged;
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -18,10 +18,10 @@ use futures::future::BoxFuture;
 use super::*;
 use crate::storage::embedded::EmbeddedStore;
 use crate::storage::etcd::{EtcdConfig, EtcdStore};
-use workload::judge::{Facts, Summary, judge};
-use workload::members::Members;
-use workload::workload::{Plan, run};
-use workload::{
+use judged::judge::{Facts, Summary, judge};
+use judged::members::Members;
+use judged::workload::{Plan, run};
+use judged::{
     Api, Base, Change, Content, Key, ListAsk, Page, Refusal, Scope, Shown, Told, Verdict, WatchAsk, Watching,
     Written,
 };

@@ -192,7 +192,7 @@ async fn a_list_of_one_node_looks_at_that_node_alone() {
     let looked_at = |field: Option<&str>, value: &'static str, prefix: &str| {
         let looked = std::cell::Cell::new(0);
         let required = |name: &str| (Some(name) == field).then_some(value);
-        state.range(required, prefix, prefix, state.revision, 0, |_| {
+        state.range(false, required, prefix, prefix, state.revision, 0, |_| {
             looked.set(looked.get() + 1);
             true
         });

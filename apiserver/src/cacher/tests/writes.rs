@@ -45,6 +45,12 @@ async fn preconditions_fail_in_the_known_words() {
     assert!(refused.message.ends_with(&ending), "{}", refused.message);
     let right = Preconditions { uid: Some("uid-a".into()), resource_version: Some(revision.to_string()) };
     lab.cacher.guaranteed_update("ns", "a", &right, false, &mut Remove).await.expect("both hold");
+    // What is gone is not made anew by an update of the one that was known.
+    let refused = lab.cacher.guaranteed_update("ns", "a", &right, true, &mut Put(pod("a", "x", ""))).await;
+    let refused = refused.expect_err("another object at best");
+    assert_eq!(refused.code, 409);
+    let ending = "UID in precondition: uid-a, UID in object meta: ";
+    assert!(refused.message.ends_with(ending), "{}", refused.message);
     let missing = Preconditions::default();
     let refused = lab.cacher.guaranteed_update("ns", "a", &missing, false, &mut Remove).await;
     assert_eq!(refused.expect_err("gone").code, 404);
