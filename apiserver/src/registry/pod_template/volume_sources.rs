@@ -91,7 +91,8 @@ pub fn check(kind: &str, source: &At<'_>, holder: Holder<'_>, errors: &mut Field
             secret(source, holder, errors);
         }
         "local" => {
-            if source.required_text("path", errors) {
+            let given = source.required_text("path", errors);
+            if given {
                 no_backsteps(source.text("path"), &source.under("path"), errors);
             }
         }
