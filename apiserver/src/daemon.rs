@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use common::shutdown::{CancellationToken, Tasks};
 
 use crate::admission;
+use crate::apiextensions;
 use crate::authentication::request_header::RequestHeader;
 use crate::authentication::service_account::{self, OpenIdDocuments, Signer, Verifier};
 use crate::authentication::token_file::{TokenFile, TokenFileError};
@@ -158,6 +159,15 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
     }
 
     let tables = Arc::new(Tables::new(table));
+    let custom_synced = apiextensions::Controller {
+        definitions: Arc::clone(registry.store("apiextensions.k8s.io", "customresourcedefinitions")),
+        tables: Arc::clone(&tables),
+        store: Arc::clone(&store),
+        prefix: flags.etcd_prefix.trim_end_matches('/').to_owned(),
+        schema: Arc::clone(&schema),
+        tasks: core.clone(),
+    }
+    .start();
 
     let labelled = Arc::clone(&tables);
     let metrics = Arc::new(Metrics::new(metrics_registry, move |info| {
@@ -181,6 +191,7 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
             registry: Arc::clone(&registry),
             followers,
             progress: progress.clone(),
+            custom_synced,
             going: going.clone(),
         };
         Arc::new(move |endpoint: &str| checks.of(endpoint))
@@ -269,6 +280,7 @@ struct HealthSources {
     registry: Arc<Registry>,
     followers: Followers,
     progress: bootstrap::Progress,
+    custom_synced: Arc<AtomicBool>,
     going: CancellationToken,
 }
 
@@ -299,6 +311,12 @@ impl HealthSources {
                     (true, false) => Err("authorization indexes are not synced".to_owned()),
                     (false, _) => Err(format!("not synced: {}", waiting.join(", "))),
                 }
+            }));
+        }
+        if endpoint == "readyz" {
+            let synced = Arc::clone(&self.custom_synced);
+            checks.push(Check::immediate("poststarthook/crd-informer-synced", move || {
+                if synced.load(Ordering::Acquire) { Ok(()) } else { Err("not finished".to_owned()) }
             }));
         }
         for (name, done) in self.progress.steps() {

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::schema::{Structural, defaulting, embedded, prune, types};
 use super::store::LazyStore;
+use super::{Columns, cel};
 use crate::cacher::{ObjectStore, StoredForm};
 use crate::object::{Object, metadata_mut, str_at};
 use crate::resources::schema::{Schema, TypeId};
@@ -59,6 +60,16 @@ impl Versions {
         self.selectable = paths;
         self.selectable.truncate(SLOTS.len());
         self
+    }
+
+    /// How many selectable fields there are.
+    pub fn selectable_count(&self) -> usize {
+        self.selectable.len()
+    }
+
+    /// What the cache calls a selectable field.
+    pub fn slot(&self, path: &[String]) -> Option<&'static str> {
+        self.selectable.iter().position(|p| p == path).map(|at| SLOTS[at])
     }
 
     /// The definition's tree.
@@ -147,10 +158,12 @@ pub struct CustomKind {
     pub versions: Arc<Versions>,
     pub version: String,
     pub kind: String,
-    /// This version's tree in the definition's list.
     store: Arc<dyn ObjectStore>,
-    pub lazy: Arc<LazyStore>,
+    /// The definition is being deleted: nothing new is taken in.
+    pub terminating: bool,
     types: OnceLock<Types>,
+    columns: OnceLock<Columns>,
+    rules: OnceLock<Option<cel::Rules>>,
 }
 
 impl CustomKind {
@@ -159,10 +172,34 @@ impl CustomKind {
             versions,
             version: version.to_owned(),
             kind: kind.to_owned(),
-            store: store.clone(),
-            lazy: store,
+            store,
+            terminating: false,
             types: OnceLock::new(),
+            columns: OnceLock::new(),
+            rules: OnceLock::new(),
         }
+    }
+
+    /// The printed columns of this version.
+    pub fn columns(&self) -> &Columns {
+        self.columns.get_or_init(|| {
+            let definition = self.versions.definition();
+            let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
+            let own = versions.into_iter().flatten().find(|v| str_at(v, &["name"]) == self.version);
+            Columns::read(own.unwrap_or(&Value::Null))
+        })
+    }
+
+    /// The CEL rules of this version; `None` when it has none.
+    pub fn rules(&self) -> Option<&cel::Rules> {
+        self.rules.get_or_init(|| cel::Rules::compile(&self.schema())).as_ref()
+    }
+
+    /// The object as this version shows it.
+    pub fn in_own_version(&self, object: &Object) -> Object {
+        let mut object = object.clone();
+        set_api_version(&mut object, &self.versions.group, &self.version);
+        object
     }
 
     pub fn store(&self) -> &Arc<dyn ObjectStore> {

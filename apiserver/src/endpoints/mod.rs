@@ -25,6 +25,8 @@ mod tests;
 pub mod typed;
 mod write;
 
+pub use printers::since;
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -158,6 +160,13 @@ impl Server {
         {
             scope.ctx.warn(warning.clone());
         }
+        if let Some(custom) = &scope.def.custom
+            && custom.terminating
+            && scope.verb == "create"
+        {
+            let why = "create not allowed while custom resource definition is terminating";
+            return Err(Status::forbidden(&scope.def.group, &scope.def.resource, &scope.name, why));
+        }
         if let Some(sub) = scope.subresource() {
             if !sub.verbs.contains(&scope.verb) {
                 return Err(scope.method_not_allowed());
@@ -167,7 +176,9 @@ impl Server {
                 return handler.serve(SubresourceRequest { def: scope.def, request }).await;
             }
         } else {
-            if !scope.def.has_verb(&scope.verb) {
+            // What is being deleted is still changed, so that finalizers can go; discovery does not say so.
+            let finishing = scope.def.custom.is_some() && matches!(scope.verb.as_str(), "update" | "patch");
+            if !scope.def.has_verb(&scope.verb) && !finishing {
                 return Err(scope.method_not_allowed());
             }
             if let Some(handler) = scope.def.handler.clone() {

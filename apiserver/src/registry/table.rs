@@ -27,9 +27,7 @@ pub fn rules(group: &str, resource: &str) -> Rules {
         ("", "serviceaccounts") => config::SERVICE_ACCOUNT,
         ("", "services") => service::RULES,
         ("admissionregistration.k8s.io", kind) => registration(kind),
-        ("apiextensions.k8s.io", "customresourcedefinitions") => {
-            Rules { unconditional_update: false, ..Rules::SPLIT }
-        }
+        ("apiextensions.k8s.io", "customresourcedefinitions") => crate::apiextensions::definition::RULES,
         ("apiregistration.k8s.io", "apiservices") => aggregation::API_SERVICE,
         ("apps", "controllerrevisions") => apps::CONTROLLER_REVISION,
         ("apps", "daemonsets") => apps::DAEMON_SET,

@@ -300,6 +300,7 @@ const ROWS: &[Row] = &[
     cluster("admissionregistration.k8s.io", "v1beta1", "MutatingAdmissionPolicy", "mutatingadmissionpolicies", "mutatingadmissionpolicy").categories(&["api-extensions"]),
     cluster("admissionregistration.k8s.io", "v1beta1", "MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding").categories(&["api-extensions"]),
     cluster("admissionregistration.k8s.io", "v1alpha1", "MutatingAdmissionPolicy", "mutatingadmissionpolicies", "mutatingadmissionpolicy").categories(&["api-extensions"]).stored_as("admissionregistration.k8s.io", "v1beta1", "mutatingadmissionpolicies", &convert::ADMISSION_V1ALPHA1),
+    cluster("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", "customresourcedefinition").short(&["crd", "crds"]).categories(&["api-extensions"]).prefix("apiextensions.k8s.io/customresourcedefinitions").subresources(&[object("status")]),
     cluster("admissionregistration.k8s.io", "v1alpha1", "MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding").categories(&["api-extensions"]).stored_as("admissionregistration.k8s.io", "v1beta1", "mutatingadmissionpolicybindings", &convert::ADMISSION_V1ALPHA1),
     cluster("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "priorityclass").short(&["pc"]),
     namespaced("scheduling.k8s.io", "v1alpha2", "PodGroup", "podgroups", "podgroup").subresources(&[object("status")]).gate("GenericWorkload"),

@@ -7,6 +7,12 @@ use super::{Additional, Structural};
 /// Unknown fields beyond this many are removed but not listed.
 const UNKNOWN_MAX: usize = 100;
 
+/// Prunes a value that stands somewhere inside an object.
+pub fn prune_part(value: &mut Value, schema: &Structural) {
+    let mut walk = Walk { path: String::new(), unknown: Vec::new() };
+    walk.value(value, Some(schema));
+}
+
 /// Prunes a whole object: `apiVersion`, `kind` and `metadata` stay. Returns the paths of what went, sorted.
 pub fn prune(object: &mut Value, schema: &Structural) -> Vec<String> {
     let mut walk = Walk { path: String::new(), unknown: Vec::new() };

@@ -4,7 +4,9 @@
 //! only a reader wants (descriptions, examples) stay in the definition.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
+use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
 /// A schema node. Absent and zero are told apart only where upstream does.
@@ -45,7 +47,7 @@ pub struct ValueRules {
     pub exclusive_minimum: bool,
     pub max_length: Option<i64>,
     pub min_length: Option<i64>,
-    pub pattern: Box<str>,
+    pub pattern: Pattern,
     pub max_items: Option<i64>,
     pub min_items: Option<i64>,
     pub unique_items: bool,
@@ -58,6 +60,46 @@ pub struct ValueRules {
     pub any_of: Vec<Structural>,
     pub one_of: Vec<Structural>,
     pub not: Option<Box<Structural>>,
+}
+
+/// A regular expression, compiled when it is first needed.
+#[derive(Debug, Clone, Default)]
+pub struct Pattern {
+    text: Box<str>,
+    compiled: OnceLock<Option<Regex>>,
+}
+
+/// A pattern may not compile to more.
+pub const PATTERN_BYTES_MAX: usize = 1 << 20;
+
+impl Pattern {
+    fn new(text: &str) -> Self {
+        Self { text: text.into(), compiled: OnceLock::new() }
+    }
+
+    /// As it is written; empty when there is none.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether a part of `text` matches. Nothing matches what is no pattern.
+    pub fn is_match(&self, text: &str) -> bool {
+        self.compiled.get_or_init(|| compile(&self.text).ok()).as_ref().is_some_and(|r| r.is_match(text))
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+/// Compiles a pattern within limits.
+///
+/// # Errors
+/// What is wrong with it, or that it is too large.
+pub fn compile(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).build()
 }
 
 /// One of `x-kubernetes-validations`.
@@ -152,7 +194,7 @@ impl ValueRules {
             exclusive_minimum: flag("exclusiveMinimum"),
             max_length: whole("maxLength"),
             min_length: whole("minLength"),
-            pattern: text("pattern"),
+            pattern: Pattern::new(tree.get("pattern").and_then(Value::as_str).unwrap_or("")),
             max_items: whole("maxItems"),
             min_items: whole("minItems"),
             unique_items: flag("uniqueItems"),

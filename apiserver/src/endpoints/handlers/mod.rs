@@ -39,7 +39,10 @@ fn shaped(scope: &Scope<'_>, object: &CachedObject, shape: Shape) -> Result<Byte
 /// How this request wants objects of its kind printed.
 fn printer(scope: &Scope<'_>, query: &Query) -> Result<TablePrinter, Status> {
     let include = Include::parse(query.get("includeObject"))?;
-    Ok(TablePrinter::new(&scope.def.group, &scope.def.kind, include))
+    Ok(match &scope.def.custom {
+        Some(kind) => TablePrinter::custom(kind.clone(), include),
+        None => TablePrinter::new(&scope.def.group, &scope.def.kind, include),
+    })
 }
 
 /// One object as a table of one row.

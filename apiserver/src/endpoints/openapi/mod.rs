@@ -11,6 +11,7 @@
 //!
 //! Upstream: `kube-openapi/pkg/{builder,builder3,handler,handler3}`.
 
+mod custom;
 mod descriptions;
 mod document;
 mod facts;
@@ -23,6 +24,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -30,13 +32,15 @@ use bytes::Bytes;
 use common::status::Status;
 use tokio::sync::OnceCell;
 
-use crate::resources::Table;
+use crate::resources::{ResourceDef, Table};
 use document::{Builder, Document};
 
 /// All OpenAPI documents.
 pub(super) struct OpenApi {
     table: Arc<Table>,
-    v3: OnceCell<V3>,
+    v3: OnceCell<Arc<V3>>,
+    /// The documents of an earlier table, for what has not changed.
+    earlier: Option<Arc<V3>>,
     v2: OnceCell<Document>,
     v2_protobuf: OnceCell<Document>,
 }
@@ -46,16 +50,21 @@ struct V3 {
     root: Bytes,
     /// By path below `/openapi/v3/`.
     documents: BTreeMap<String, Document>,
+    /// What the document of each group version is made of.
+    made_of: BTreeMap<String, Vec<Arc<ResourceDef>>>,
 }
 
 impl OpenApi {
     /// `before` lends the documents that cannot have changed.
-    pub(super) fn new(table: Arc<Table>, _before: Option<&Self>) -> Self {
-        Self { table, v3: OnceCell::new(), v2: OnceCell::new(), v2_protobuf: OnceCell::new() }
+    pub(super) fn new(table: Arc<Table>, before: Option<&Self>) -> Self {
+        let earlier = before.and_then(|b| b.v3.get().cloned().or_else(|| b.earlier.clone()));
+        Self { table, v3: OnceCell::new(), earlier, v2: OnceCell::new(), v2_protobuf: OnceCell::new() }
     }
 
     async fn v3(&self) -> Result<&V3, Status> {
-        self.v3.get_or_try_init(|| self.make(V3::build)).await
+        let earlier = self.earlier.clone();
+        let build = move |builder: &Builder<'_>| Arc::new(V3::build(builder, earlier.as_deref()));
+        self.v3.get_or_try_init(|| self.make(build)).await.map(AsRef::as_ref)
     }
 
     async fn v2(&self) -> Result<&Document, Status> {
@@ -78,8 +87,17 @@ impl OpenApi {
 }
 
 impl V3 {
-    fn build(builder: &Builder<'_>) -> Self {
-        let documents: BTreeMap<String, Document> = builder.v3().into_iter().collect();
+    fn build(builder: &Builder<'_>, earlier: Option<&Self>) -> Self {
+        let made_of = RefCell::new(BTreeMap::new());
+        let kept = |path: &str, defs: &[Arc<ResourceDef>]| {
+            made_of.borrow_mut().insert(path.to_owned(), defs.to_vec());
+            let earlier = earlier?;
+            let before = earlier.made_of.get(path)?;
+            let same = before.len() == defs.len() && before.iter().zip(defs).all(|(a, b)| Arc::ptr_eq(a, b));
+            same.then(|| earlier.documents.get(path).cloned()).flatten()
+        };
+        let documents: BTreeMap<String, Document> = builder.v3(&kept).into_iter().collect();
+        let made_of = made_of.take();
         let paths: serde_json::Map<String, serde_json::Value> = documents
             .iter()
             .map(|(path, d)| {
@@ -87,6 +105,6 @@ impl V3 {
             })
             .collect();
         let root = serde_json::json!({ "paths": paths }).to_string().into();
-        Self { root, documents }
+        Self { root, documents, made_of }
     }
 }

@@ -16,12 +16,12 @@ pub(super) const EVENTS: &[&str] = &["application/json", "application/json;strea
 pub(super) const ANY: &[&str] = &["*/*"];
 /// A body or an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
-    Type(&'static str),
+pub(super) enum Content<'a> {
+    Type(&'a str),
     Text,
 }
 
-impl Content {
+impl Content<'_> {
     fn schema(self, dialect: Dialect) -> Value {
         match self {
             Self::Type(name) => dialect.reference(name),
@@ -32,15 +32,15 @@ impl Content {
 
 /// The body of a request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RequestBody {
-    pub ty: &'static str,
+pub(super) struct RequestBody<'a> {
+    pub ty: &'a str,
     pub required: bool,
     pub consumes: &'static [&'static str],
 }
 
 /// One method of a path.
 #[derive(Debug, Clone)]
-pub(super) struct Operation {
+pub(super) struct Operation<'a> {
     pub method: &'static str,
     pub id: String,
     pub description: String,
@@ -48,23 +48,23 @@ pub(super) struct Operation {
     /// `x-kubernetes-action`, and the kind it acts on.
     pub action: Option<&'static str>,
     pub kind: Option<(String, String, String)>,
-    pub body: Option<RequestBody>,
+    pub body: Option<RequestBody<'a>>,
     pub parameters: Vec<Parameter>,
-    pub answer: Content,
+    pub answer: Content<'a>,
     /// The codes of success.
     pub codes: &'static [u16],
     pub produces: &'static [&'static str],
 }
 
 /// A path with its operations.
-pub(super) struct PathItem {
+pub(super) struct PathItem<'a> {
     pub path: String,
-    pub operations: Vec<Operation>,
+    pub operations: Vec<Operation<'a>>,
 }
 
-impl PathItem {
+impl<'a> PathItem<'a> {
     /// Adds the types that bodies and answers name.
-    pub(super) fn types(&self, out: &mut BTreeSet<&'static str>) {
+    pub(super) fn types(&self, out: &mut BTreeSet<&'a str>) {
         for operation in &self.operations {
             out.extend(operation.body.map(|b| b.ty));
             if let Content::Type(name) = operation.answer {
@@ -88,7 +88,7 @@ impl PathItem {
     }
 }
 
-impl Operation {
+impl Operation<'_> {
     fn render(&self, dialect: Dialect, shared: &[Parameter]) -> Value {
         let mut out = json!({"description": self.description, "operationId": self.id, "tags": [self.tag]});
         if let Some(action) = self.action {

@@ -2,6 +2,7 @@
 //!
 //! Upstream: `apiserver/pkg/endpoints/installer.go`.
 
+use super::custom::CustomTypes;
 use super::facts::Facts;
 use super::operations::{ANY, Content, EVENTS, OBJECT, Operation, PathItem, RequestBody};
 use super::parameters::{self, Parameter, Parameters};
@@ -24,6 +25,7 @@ const PROXY_METHODS: &[&str] = &["delete", "get", "head", "options", "patch", "p
 /// Makes paths.
 pub(super) struct Paths<'a> {
     pub facts: &'a Facts,
+    pub custom: &'a CustomTypes,
     pub parameters: Parameters<'a>,
     pub table: &'a Table,
 }
@@ -54,15 +56,15 @@ impl Names {
 }
 
 /// Where objects of a resource are.
-struct Place<'a> {
-    names: &'a Names,
-    def: &'a ResourceDef,
+struct Place<'n, 'a> {
+    names: &'n Names,
+    def: &'n ResourceDef,
     /// The type of the resource's kind.
-    ty: &'static str,
-    list: Option<&'static str>,
+    ty: &'a str,
+    list: Option<&'a str>,
 }
 
-impl Place<'_> {
+impl<'a> Place<'_, 'a> {
     fn scope(&self) -> &'static str {
         if self.def.namespaced { "Namespaced" } else { "" }
     }
@@ -84,7 +86,7 @@ impl Place<'_> {
         out
     }
 
-    fn operation(&self, method: &'static str, id: String, description: String) -> Operation {
+    fn operation(&self, method: &'static str, id: String, description: String) -> Operation<'a> {
         let def = self.def;
         Operation {
             method,
@@ -102,9 +104,15 @@ impl Place<'_> {
     }
 }
 
-impl Paths<'_> {
+impl<'a> Paths<'a> {
+    /// The type that a kind is published as.
+    fn name_of(&self, group: &str, version: &str, kind: &str) -> Option<&'a str> {
+        let builtin = self.facts.name_of(group, version, kind);
+        builtin.or_else(|| self.custom.name_of(group, version, kind))
+    }
+
     /// The paths of a group version.
-    pub(super) fn of_version(&self, group: &str, version: &str) -> Vec<PathItem> {
+    pub(super) fn of_version(&self, group: &str, version: &str) -> Vec<PathItem<'a>> {
         let names = Names::new(group, version);
         let id = format!("get{}APIResources", names.title);
         let mut out = vec![self.discovery(
@@ -114,13 +122,14 @@ impl Paths<'_> {
             &names.tag,
             "APIResourceList",
         )];
-        for def in self.table.iter().filter(|d| d.group == group && d.version == version) {
-            let Some(ty) = self.facts.name_of(group, version, &def.kind) else { continue };
-            let list = self.facts.name_of(group, version, &def.list_kind);
+        let table: &'a Table = self.table;
+        for def in table.iter().filter(|d| d.group == group && d.version == version) {
+            let Some(ty) = self.name_of(group, version, &def.kind) else { continue };
+            let list = self.name_of(group, version, &def.list_kind);
             let place = Place { names: &names, def, ty, list };
             self.collection(&place, &mut out);
             self.item(&place, &mut out);
-            if def.has_verb("watch") {
+            if def.has_verb("watch") && def.custom.is_none() {
                 self.watches(&place, &mut out);
             }
             for sub in &def.subresources {
@@ -132,7 +141,7 @@ impl Paths<'_> {
     }
 
     /// The path of a group's own document.
-    pub(super) fn of_group(&self, group: &str) -> PathItem {
+    pub(super) fn of_group(&self, group: &str) -> PathItem<'a> {
         let names = Names::new(group, "");
         let (id, text, answer) = if group.is_empty() {
             ("getCoreAPIVersions".to_owned(), "get available API versions", "APIVersions")
@@ -143,13 +152,13 @@ impl Paths<'_> {
     }
 
     /// `/apis/`.
-    pub(super) fn groups(&self) -> PathItem {
+    pub(super) fn groups(&self) -> PathItem<'a> {
         let id = "getAPIVersions".to_owned();
         self.discovery("/apis/", id, "get available API versions", "apis", "APIGroupList")
     }
 
     /// `/version/`.
-    pub(super) fn version(&self) -> PathItem {
+    pub(super) fn version(&self) -> PathItem<'a> {
         let text = "get the version information for this server";
         let mut item = self.discovery("/version/", "getCodeVersion".to_owned(), text, "version", "");
         for operation in &mut item.operations {
@@ -160,7 +169,7 @@ impl Paths<'_> {
     }
 
     /// What `path` of the issuer of service account tokens answers: a document of its own kind.
-    pub(super) fn issuer(&self, path: &str) -> PathItem {
+    pub(super) fn issuer(&self, path: &str) -> PathItem<'a> {
         let (id, text, tag, produces): (_, _, _, &'static [&'static str]) = match path {
             WELL_KNOWN => (
                 "getServiceAccountIssuerOpenIDConfiguration",
@@ -183,7 +192,7 @@ impl Paths<'_> {
         item
     }
 
-    fn discovery(&self, path: &str, id: String, text: &str, tag: &str, answer: &str) -> PathItem {
+    fn discovery(&self, path: &str, id: String, text: &str, tag: &str, answer: &str) -> PathItem<'a> {
         let name = format!("{META}.{answer}");
         let answer = self.facts.known(&name).map_or(Content::Text, Content::Type);
         let operation = Operation {
@@ -202,7 +211,7 @@ impl Paths<'_> {
         PathItem { path: path.to_owned(), operations: vec![operation] }
     }
 
-    fn collection(&self, place: &Place<'_>, out: &mut Vec<PathItem>) {
+    fn collection(&self, place: &Place<'_, 'a>, out: &mut Vec<PathItem<'a>>) {
         let Place { names, def, ty, list } = *place;
         let (title, kind, scope) = (&names.title, &def.kind, place.scope());
         let mut operations = Vec::new();
@@ -261,7 +270,7 @@ impl Paths<'_> {
         out.push(PathItem { path: place.collection(false), operations });
     }
 
-    fn item(&self, place: &Place<'_>, out: &mut Vec<PathItem>) {
+    fn item(&self, place: &Place<'_, 'a>, out: &mut Vec<PathItem<'a>>) {
         let Place { names, def, ty, .. } = *place;
         let (title, kind, scope) = (&names.title, &def.kind, place.scope());
         let mut common = place.scope_parameters(Some(kind));
@@ -283,7 +292,7 @@ impl Paths<'_> {
     }
 
     /// The older form of a watch, by path.
-    fn watches(&self, place: &Place<'_>, out: &mut Vec<PathItem>) {
+    fn watches(&self, place: &Place<'_, 'a>, out: &mut Vec<PathItem<'a>>) {
         let Place { names, def, .. } = *place;
         let (title, kind, scope) = (&names.title, &def.kind, place.scope());
         let mut watch = |id: String, path: String, parameters: Vec<Parameter>, single: bool| {
@@ -320,7 +329,7 @@ impl Paths<'_> {
         }
     }
 
-    fn subresource(&self, place: &Place<'_>, sub: &SubresourceDef, out: &mut Vec<PathItem>) {
+    fn subresource(&self, place: &Place<'_, 'a>, sub: &SubresourceDef, out: &mut Vec<PathItem<'a>>) {
         let Place { names, def, .. } = *place;
         let whole = format!("{}{}{}{}", names.title, place.scope(), def.kind, title(&sub.name));
         let path = format!("{}/{{name}}/{}", place.collection(false), sub.name);
@@ -328,7 +337,7 @@ impl Paths<'_> {
             connections(place, sub, &whole, &path, out);
             return;
         }
-        let Some(ty) = self.facts.name_of(&sub.group, &sub.version, &sub.kind) else { return };
+        let Some(ty) = self.name_of(&sub.group, &sub.version, &sub.kind) else { return };
         let mut operations = views(place, ty, &sub.verbs, &whole, Some(&sub.name));
         if sub.verbs.iter().any(|v| v == "create") {
             let text = format!("create {} of {}", sub.name, one(&def.kind));
@@ -356,13 +365,13 @@ impl Paths<'_> {
 }
 
 /// get, update and patch of an object or a view of it.
-fn views(
-    place: &Place<'_>,
-    ty: &'static str,
+fn views<'a>(
+    place: &Place<'_, 'a>,
+    ty: &'a str,
     verbs: &[String],
     whole: &str,
     sub: Option<&str>,
-) -> Vec<Operation> {
+) -> Vec<Operation<'a>> {
     let kind = &place.def.kind;
     let has = |verb: &str| verbs.iter().any(|v| v == verb);
     let what = match sub {
@@ -394,12 +403,18 @@ fn views(
 }
 
 /// Streams to a pod, a service or a node.
-fn connections(place: &Place<'_>, sub: &SubresourceDef, whole: &str, path: &str, out: &mut Vec<PathItem>) {
+fn connections<'a>(
+    place: &Place<'_, 'a>,
+    sub: &SubresourceDef,
+    whole: &str,
+    path: &str,
+    out: &mut Vec<PathItem<'a>>,
+) {
     let names = place.names;
     let proxy = sub.name == "proxy";
     let methods = if proxy { PROXY_METHODS } else { &["get", "post"] };
     let tail = whole.strip_prefix(&names.title).unwrap_or(whole);
-    let item = |suffix: &str| -> Vec<Operation> {
+    let item = |suffix: &str| -> Vec<Operation<'a>> {
         methods
             .iter()
             .map(|method| {

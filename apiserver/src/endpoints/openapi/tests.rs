@@ -118,7 +118,7 @@ fn assert_lists(schemas: &Value) {
 #[test]
 fn every_resource_is_in_its_document() {
     let table = table();
-    let v3 = V3::build(&Builder::new(&table));
+    let v3 = V3::build(&Builder::new(&table), None);
     let root: Value = serde_json::from_slice(&v3.root).expect("JSON");
     for (name, document) in &v3.documents {
         let url = root["paths"][name]["serverRelativeURL"].as_str().expect("listed");

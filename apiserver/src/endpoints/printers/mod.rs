@@ -13,12 +13,15 @@ mod pod;
 mod storage;
 mod workloads;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use common::status::Status;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::partial;
+use crate::apiextensions::CustomKind;
 
 /// Name, type, priority.
 type Column = (&'static str, &'static str, u8);
@@ -67,16 +70,23 @@ impl Include {
 }
 
 /// Prints objects of one kind.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct TablePrinter {
     printer: &'static Printer,
+    /// In place of the printer's columns.
+    custom: Option<Arc<CustomKind>>,
     include: Include,
 }
 
 impl TablePrinter {
     pub fn new(group: &str, kind: &str, include: Include) -> Self {
         let printer = printers().find(|p| p.group == group && p.kind == kind).unwrap_or(&DEFAULT);
-        Self { printer, include }
+        Self { printer, custom: None, include }
+    }
+
+    /// Prints a custom kind with the columns of its definition.
+    pub fn custom(kind: Arc<CustomKind>, include: Include) -> Self {
+        Self { printer: &DEFAULT, custom: Some(kind), include }
     }
 
     /// The table of a list or of one object. `metadata` is the list's; `with_columns` is false in all but the
@@ -109,6 +119,9 @@ impl TablePrinter {
     }
 
     fn columns(&self) -> Value {
+        if let Some(kind) = &self.custom {
+            return kind.columns().definitions();
+        }
         let columns = self.printer.columns.iter().map(|(name, kind, priority)| {
             let format = if *name == "Name" { "name" } else { "" };
             json!({"name": name, "type": kind, "format": format, "description": "", "priority": priority})
@@ -118,7 +131,11 @@ impl TablePrinter {
 
     fn row(&self, bytes: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<(), Status> {
         let object: Value = serde_json::from_slice(bytes).map_err(Status::internal)?;
-        let cells = Value::Array((self.printer.cells)(&object, now));
+        let cells = match &self.custom {
+            Some(kind) => kind.columns().cells(&object, now),
+            None => (self.printer.cells)(&object, now),
+        };
+        let cells = Value::Array(cells);
         out.extend_from_slice(b"{\"cells\":");
         out.extend_from_slice(cells.to_string().as_bytes());
         if self.printer.kind == "Pod" {
@@ -200,7 +217,7 @@ fn age(object: &Value, now: Timestamp) -> Value {
 }
 
 /// How long ago a time was; `<unknown>` when it is none.
-fn since(time: &str, now: Timestamp) -> String {
+pub fn since(time: &str, now: Timestamp) -> String {
     match time.parse::<Timestamp>() {
         Ok(then) => human::duration(now.as_second() - then.as_second()),
         Err(_) => "<unknown>".into(),

@@ -73,7 +73,7 @@ pub fn handlers(deps: &Arc<Deps>) -> CustomHandlers {
 }
 
 /// Reads the body as a JSON (or YAML) object.
-pub(super) async fn read(headers: &http::HeaderMap, body: Body) -> Result<Object, Status> {
+pub(crate) async fn read(headers: &http::HeaderMap, body: Body) -> Result<Object, Status> {
     let bytes = ApiRequest::collect_body(body).await?;
     let media = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("application/json");
     let bad = |e: String| Status::bad_request(format!("the object provided is unrecognized: {e}"));
@@ -88,7 +88,7 @@ pub(super) async fn read(headers: &http::HeaderMap, body: Body) -> Result<Object
 }
 
 /// Answers with an object.
-pub(super) fn answer(code: u16, object: &Value) -> Response {
+pub(crate) fn answer(code: u16, object: &Value) -> Response {
     let bytes: Bytes = serde_json::to_vec(object).unwrap_or_default().into();
     answer_bytes(code, bytes)
 }
@@ -113,7 +113,7 @@ pub(super) fn success() -> Response {
 }
 
 /// The value of a query parameter, decoded; empty when absent.
-pub(super) fn query(ctx: &RequestContext, key: &str) -> String {
+pub(crate) fn query(ctx: &RequestContext, key: &str) -> String {
     query_all(ctx, key).into_iter().next().unwrap_or_default()
 }
 
@@ -159,7 +159,7 @@ pub(super) fn encode(text: &str) -> String {
 }
 
 /// A guaranteed update from a function of the current object.
-pub(super) struct Change<F>(pub F);
+pub(crate) struct Change<F>(pub F);
 
 #[async_trait]
 impl<F> Update for Change<F>

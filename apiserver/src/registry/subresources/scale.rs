@@ -58,7 +58,7 @@ pub(super) fn scale_of(object: &Object) -> Value {
 }
 
 /// The patched Scale.
-fn patched(scale: &Value, patch: &[u8], media: &str) -> Result<Value, Status> {
+pub(crate) fn patched(scale: &Value, patch: &[u8], media: &str) -> Result<Value, Status> {
     let bad = |e: String| Status::bad_request(e);
     let mut out = scale.clone();
     match media {
@@ -153,7 +153,7 @@ impl Owning {
     }
 }
 
-fn checked(scale: &Value) -> Result<i64, Status> {
+pub(crate) fn checked(scale: &Value) -> Result<i64, Status> {
     let replicas = int(field(scale, "spec"), "replicas").unwrap_or(0);
     if replicas < 0 {
         let mut errors = FieldErrors::new();

@@ -36,6 +36,9 @@ const APPLY_PATCH: &str = "application/apply-patch+yaml";
 pub(in super::super) const SUPPORTED: &[&str] =
     &[JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, APPLY_PATCH];
 
+/// Custom resources know no strategic merge.
+const SUPPORTED_CUSTOM: &[&str] = &[JSON_PATCH, MERGE_PATCH, APPLY_PATCH];
+
 /// A patch that was read.
 pub(in super::super) struct Patch {
     change: Change,
@@ -54,6 +57,9 @@ pub(in super::super) async fn serve(scope: &Scope<'_>, request: ApiRequest) -> R
     let (parts, body) = body(request).await?;
     let output = negotiation::output(&parts.headers, true)?;
     let media_type = negotiation::media_type(&parts.headers);
+    if scope.def.custom.is_some() && media_type == STRATEGIC_MERGE_PATCH {
+        return Err(Status::unsupported_media_type(SUPPORTED_CUSTOM));
+    }
     if media_type == APPLY_PATCH {
         let options = WriteOptions::parse_apply(&Query::parse(&scope.ctx.query))?;
         let source = Source::Apply(Apply::read(&body)?);
