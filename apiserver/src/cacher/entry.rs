@@ -1,11 +1,10 @@
 //! From stored bytes to a cached object and back. Pure.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Deserialize;
 
+use super::skim::skim;
 use super::{CachedObject, CacherConfig};
 use crate::object::{self, Object};
 use crate::storage::{KeyValue, Revision};
@@ -20,22 +19,6 @@ pub(super) enum EntryError {
     Protobuf(String),
     #[error("value at {0} is not a JSON object with metadata")]
     NotAnObject(String),
-}
-
-/// What the index needs of an object without selectable fields.
-#[derive(Deserialize)]
-struct Slim {
-    #[serde(default)]
-    metadata: SlimMeta,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct SlimMeta {
-    name: String,
-    namespace: String,
-    uid: String,
-    labels: Option<BTreeMap<String, String>>,
 }
 
 /// Decodes what the index needs and puts the revision into the bytes.
@@ -59,14 +42,7 @@ pub(super) fn from_stored(config: &CacherConfig, kv: &KeyValue) -> Result<Cached
         };
         return Ok(from_tree(config, &read, kv.key.clone(), kv.mod_revision, bytes));
     }
-    if config.selectable_field_names.is_empty() {
-        let slim: Slim = serde_json::from_slice(&bytes).map_err(|_| not_an_object())?;
-        let SlimMeta { name, namespace, uid, labels } = slim.metadata;
-        let labels = labels.unwrap_or_default().into_iter().collect();
-        let (key, revision) = (kv.key.clone(), kv.mod_revision);
-        return Ok(CachedObject { key, revision, namespace, name, uid, labels, fields: Vec::new(), bytes });
-    }
-    let tree: Object = serde_json::from_slice(&bytes).map_err(|_| not_an_object())?;
+    let tree = skim(&bytes).ok().filter(Object::is_object).ok_or_else(not_an_object)?;
     Ok(from_tree(config, &tree, kv.key.clone(), kv.mod_revision, bytes))
 }
 
@@ -121,24 +97,31 @@ fn respliced(bytes: &Bytes, old: Revision, new: Revision) -> Bytes {
     [&bytes[..at], fresh.as_bytes(), &bytes[at + marker.len()..]].concat().into()
 }
 
-/// The encoding without the version, as it is stored.
-pub(super) fn stored_form(object: &CachedObject) -> Bytes {
+/// The encoding without the version, as it is stored, in two parts.
+pub(super) fn stored_parts(object: &CachedObject) -> (&[u8], &[u8]) {
     let (bytes, version) = (&object.bytes, format!("\"resourceVersion\":\"{}\"", object.revision));
     let at = bytes
         .windows(version.len())
         .position(|window| window == version.as_bytes())
         .expect("cached bytes carry their resourceVersion first in metadata");
-    let mut rest = &bytes[at + version.len()..];
-    if rest.first() == Some(&b',') {
-        rest = &rest[1..];
-    }
-    [&bytes[..at], rest].concat().into()
+    let rest = &bytes[at + version.len()..];
+    (&bytes[..at], rest.strip_prefix(b",").unwrap_or(rest))
+}
+
+/// A sum over the bytes that does not depend on their order.
+pub(super) fn mix(bytes: &[u8]) -> u64 {
+    bytes.iter().map(|byte| u64::from(*byte).pow(3)).fold(0, u64::wrapping_add)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn stored_form(object: &CachedObject) -> Bytes {
+        let (head, tail) = stored_parts(object);
+        [head, tail].concat().into()
+    }
 
     #[test]
     fn version_is_replaced_and_removed_exactly() {
@@ -158,6 +141,7 @@ mod tests {
                 bytes: object::with_resource_version(&stored, 7).expect("object"),
             };
             assert_eq!(stored_form(&object), stored);
+            assert_eq!(mix(stored_parts(&object).0).wrapping_add(mix(stored_parts(&object).1)), mix(&stored));
             let moved = at_revision(&object, Revision(1234));
             assert_eq!(object::resource_version(&moved.tree()), "1234");
             assert_eq!(stored_form(&moved), stored);

@@ -13,6 +13,7 @@ mod paging;
 mod reads;
 mod reflect;
 mod scopes;
+mod skim;
 mod state;
 mod watchers;
 mod watches;

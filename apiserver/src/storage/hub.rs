@@ -52,13 +52,16 @@ impl Hub {
         inner.through = inner.through.max(through);
         for event in events {
             let Some((key, revision)) = subject(event) else { continue };
-            inner.prefixes.retain(|prefix, entry| {
-                if key.starts_with(prefix.as_str()) {
-                    entry.newest = entry.newest.max(revision);
-                    entry.subscribers.retain(|s| s.try_send(Ok(event.clone())).is_ok());
+            // A write costs by the depth of its key, not by how many prefixes are watched.
+            for (at, _) in key.match_indices('/') {
+                let prefix = &key[..=at];
+                let Some(entry) = inner.prefixes.get_mut(prefix) else { continue };
+                entry.newest = entry.newest.max(revision);
+                entry.subscribers.retain(|s| s.try_send(Ok(event.clone())).is_ok());
+                if entry.subscribers.is_empty() {
+                    inner.prefixes.remove(prefix);
                 }
-                !entry.subscribers.is_empty()
-            });
+            }
         }
         let reached = inner.through;
         drop(inner);
@@ -82,7 +85,9 @@ impl Hub {
         self.through.send_replace(through);
     }
 
+    /// `prefix` ends with a slash.
     pub(crate) fn subscribe(&self, prefix: &str) -> Subscription {
+        debug_assert!(prefix.ends_with('/'), "{prefix}");
         let (sender, events) = mpsc::channel(SUBSCRIBER_QUEUE_EVENTS);
         let mut inner = self.inner.lock();
         let since = inner.through;

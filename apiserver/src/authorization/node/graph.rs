@@ -9,6 +9,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use serde_json::Value;
 
+use super::references;
 use crate::authorization::follow::Index;
 use crate::cacher::CachedObject;
 use crate::object::str_at;
@@ -105,7 +106,14 @@ impl Graph {
             return;
         }
         self.remove(&object.key);
-        let tree = object.tree();
+        if source == Source::Pods && node == Some("") {
+            // Nobody reaches anything over a pod that is nowhere yet.
+            return;
+        }
+        let tree = match source {
+            Source::Pods => references::read(&object.bytes).expect("cached bytes are JSON"),
+            _ => object.tree(),
+        };
         let (namespace, name) = (object.namespace.as_str(), object.name.as_str());
         let node = match source {
             Source::Pods | Source::Attachments | Source::ResourceSlices => {
@@ -114,7 +122,6 @@ impl Graph {
             Source::Volumes => "",
         };
         let edges = match source {
-            Source::Pods if node.is_empty() => Vec::new(),
             Source::Pods => on_node(node, pod_targets(&tree, namespace, name)),
             Source::Volumes => volume_edges(&tree, name),
             Source::Attachments => on_node(node, vec![target(Kind::Attachment, "", name)]),

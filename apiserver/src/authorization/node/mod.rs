@@ -4,6 +4,7 @@
 //! fed by watches; resources that need no relation are allowed by the rules of the `system:node` role.
 
 mod graph;
+mod references;
 
 use std::sync::Arc;
 
