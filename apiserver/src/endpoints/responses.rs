@@ -19,8 +19,8 @@ use crate::request::{BoxError, Response, full};
 /// `defaultGzipThresholdBytes`).
 const GZIP_BYTES_MIN: usize = 128 * 1024;
 
-/// A list is written in pieces of about this size.
-const LIST_PIECE_BYTES: usize = 128 * 1024;
+/// A list is written in pieces of this size: four full HTTP/2 frames, one write of TLS.
+const LIST_PIECE_BYTES: usize = 64 * 1024;
 
 /// An answer with a body of `content_type`.
 pub fn respond(code: u16, content_type: &'static str, body: Bytes) -> Response {
@@ -80,25 +80,33 @@ impl ListBody {
         self.head.len() + self.tail.len() + commas + self.items.iter().map(|i| i.bytes.len()).sum::<usize>()
     }
 
-    /// The next piece, of about [`LIST_PIECE_BYTES`], starting at item `at`; advances `at`.
-    fn piece(&self, at: &mut usize, started: &mut bool, ended: &mut bool) -> Bytes {
-        let mut out = BytesMut::with_capacity(LIST_PIECE_BYTES + 8192);
-        if !*started {
-            *started = true;
-            out.put_slice(&self.head);
-        }
-        while *at < self.items.len() && out.len() < LIST_PIECE_BYTES {
-            if *at > 0 {
-                out.put_u8(b',');
+    /// The next piece; an empty one behind the last.
+    fn piece(&self, place: &mut Place) -> Bytes {
+        let mut out = BytesMut::with_capacity(LIST_PIECE_BYTES);
+        while let Some(part) = self.part(place.part) {
+            let rest = &part[place.offset..];
+            let room = LIST_PIECE_BYTES - out.len();
+            if rest.len() > room {
+                out.put_slice(&rest[..room]);
+                place.offset += room;
+                break;
             }
-            out.put_slice(&self.items[*at].bytes);
-            *at += 1;
-        }
-        if *at == self.items.len() && out.len() < LIST_PIECE_BYTES {
-            *ended = true;
-            out.put_slice(&self.tail);
+            out.put_slice(rest);
+            *place = Place { part: place.part + 1, offset: 0 };
         }
         out.freeze()
+    }
+
+    /// Head, objects with commas between them, tail.
+    fn part(&self, number: usize) -> Option<&[u8]> {
+        let commas = self.items.len().saturating_sub(1);
+        let items = self.items.len() + commas;
+        match number.checked_sub(1) {
+            None => Some(&self.head),
+            Some(behind) if behind < items && behind % 2 == 1 => Some(b","),
+            Some(behind) if behind < items => Some(&self.items[behind / 2].bytes),
+            Some(behind) => (behind == items).then_some(&self.tail),
+        }
     }
 
     /// The whole in one piece.
@@ -107,13 +115,16 @@ impl ListBody {
     }
 
     fn pieces(&self) -> Vec<Bytes> {
-        let (mut at, mut started, mut ended) = (0, false, false);
-        let mut out = Vec::with_capacity(self.len() / LIST_PIECE_BYTES + 1);
-        while !ended {
-            out.push(self.piece(&mut at, &mut started, &mut ended));
-        }
-        out
+        let mut place = Place::default();
+        std::iter::repeat_with(|| self.piece(&mut place)).take_while(|piece| !piece.is_empty()).collect()
     }
+}
+
+/// How far a list is written.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    part: usize,
+    offset: usize,
 }
 
 /// A list as JSON, joined from the objects' own bytes while it is being sent.
@@ -125,7 +136,7 @@ pub async fn list(body: ListBody, gzip: bool) -> Result<Response, Status> {
     if length <= LIST_PIECE_BYTES {
         return Ok(respond(200, "application/json", body.joined()));
     }
-    let stream = ListStream { body, at: 0, started: false, ended: false, left: length as u64 };
+    let stream = ListStream { body, place: Place::default(), left: length as u64 };
     let mut response = Response::new(stream.boxed_unsync());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -135,9 +146,7 @@ pub async fn list(body: ListBody, gzip: bool) -> Result<Response, Status> {
 
 struct ListStream {
     body: ListBody,
-    at: usize,
-    started: bool,
-    ended: bool,
+    place: Place,
     left: u64,
 }
 
@@ -147,16 +156,16 @@ impl http_body::Body for ListStream {
 
     fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        if this.ended {
+        let piece = this.body.piece(&mut this.place);
+        if piece.is_empty() {
             return Poll::Ready(None);
         }
-        let piece = this.body.piece(&mut this.at, &mut this.started, &mut this.ended);
         this.left = this.left.saturating_sub(piece.len() as u64);
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended
+        self.left == 0
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -203,6 +212,45 @@ pub fn add_warnings(response: &mut Response, warnings: &[String]) {
         quoted.push('"');
         if let Ok(value) = HeaderValue::from_bytes(quoted.as_bytes()) {
             response.headers_mut().append(http::header::WARNING, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Revision;
+
+    fn body(sizes: &[usize]) -> ListBody {
+        let item = |size: &usize| {
+            Arc::new(CachedObject {
+                key: String::new(),
+                revision: Revision(1),
+                namespace: String::new(),
+                name: String::new(),
+                uid: String::new(),
+                labels: Vec::new(),
+                fields: Vec::new(),
+                bytes: format!("\"{}\"", "x".repeat(*size)).into(),
+            })
+        };
+        let items = sizes.iter().map(item).collect();
+        ListBody { head: Bytes::from_static(b"["), items, tail: Bytes::from_static(b"]") }
+    }
+
+    #[tokio::test]
+    async fn a_list_is_whole_however_its_pieces_fall() {
+        let full = LIST_PIECE_BYTES;
+        for sizes in [&[][..], &[0], &[full - 4], &[full - 3], &[full - 2], &[1, 3 * full, 2], &[5; 40_000]] {
+            let text: Vec<String> = sizes.iter().map(|size| "x".repeat(*size)).collect();
+            let wanted = serde_json::to_string(&text).expect("json");
+            let body = body(sizes);
+            assert_eq!(body.len(), wanted.len());
+            let pieces = body.pieces();
+            assert!(pieces.iter().rev().skip(1).all(|piece| piece.len() == full), "only the last is short");
+            assert!(pieces.concat() == wanted.as_bytes());
+            let response = list(body, false).await.expect("a response");
+            assert!(response.into_body().collect().await.expect("a body").to_bytes() == wanted);
         }
     }
 }

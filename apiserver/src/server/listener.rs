@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
+use super::gather::Gather;
 use super::tls::Tls;
 use crate::authentication::Credentials;
 use crate::filters::{Chain, Connection};
@@ -182,7 +183,8 @@ async fn connection(
             Ok::<_, std::convert::Infallible>(response)
         }
     });
-    let serving = http.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    let serving =
+        http.serve_connection_with_upgrades(TokioIo::new(Gather::new(stream)), service).into_owned();
     if let Err(error) = watcher.watch(serving).await {
         tracing::trace!(%remote, error = %error, "connection");
     }

@@ -6,6 +6,7 @@
 
 mod api;
 mod backup;
+mod gather;
 pub mod health;
 mod listener;
 mod routes;

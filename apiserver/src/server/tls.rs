@@ -9,7 +9,7 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
+use rustls::{CipherSuite, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
 
 use crate::authentication::x509::CaBundle;
 
@@ -109,6 +109,12 @@ fn build(
     client_cas: &[Arc<CaBundle>],
 ) -> Result<ServerConfig, TlsError> {
     let mut provider = rustls::crypto::ring::default_provider();
+    let quick = aes_in_hardware();
+    if quick {
+        // As Go's server: half the key length costs a quarter less time per byte, and lists are bytes.
+        let first = [CipherSuite::TLS13_AES_128_GCM_SHA256];
+        provider.cipher_suites.sort_by_key(|suite| !first.contains(&suite.suite()));
+    }
     if !profile.cipher_suites.is_empty() {
         let name = |suite: &rustls::SupportedCipherSuite| format!("{:?}", suite.suite());
         let known: Vec<String> = provider.cipher_suites.iter().map(name).collect();
@@ -137,8 +143,25 @@ fn build(
         .with_client_cert_verifier(Arc::new(verifier))
         .with_single_cert(common::tls::read_certificates(certificate)?, common::tls::read_key(key)?)
         .map_err(pair)?;
+    config.ignore_client_order = quick;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// Without it the client knows better which cipher is cheap.
+fn aes_in_hardware() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq")
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull")
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        false
+    }
 }
 
 /// Takes every client certificate whose key the client proves to hold. Who that makes the client is the
