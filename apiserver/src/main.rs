@@ -8,6 +8,10 @@ use apiserver::flags::Flags;
 use apiserver::store_command::StoreCommand;
 use clap::Parser;
 
+/// Requests are trees of small strings that are made on one thread and dropped on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     if std::env::args().nth(1).is_some_and(|arg| arg == "store") {
         return store_command();
@@ -21,6 +25,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     common::logs::init(flags.v, flags.logging_format == "json");
+    // Huge pages would keep twice the memory that is in use. A kernel that cannot turn them off has none.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     let Some(runtime) = runtime() else { return ExitCode::FAILURE };
     match runtime.block_on(serve(flags)) {
         Ok(true) => ExitCode::SUCCESS,
