@@ -1,4 +1,5 @@
-//! TLS material: reading PEM files, serving certificates, self-signed ones for first starts.
+//! TLS material: reading PEM files, serving certificates, self-signed ones for first starts, and the verifier of
+//! servers that judge client certificates per request.
 
 use std::fs;
 use std::io::Write;
@@ -7,8 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 
 /// What can be wrong with a certificate or key file.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +74,62 @@ pub fn server_config(
         .map_err(TlsError::Pair)?;
     config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
     Ok(config)
+}
+
+/// Lets every client show a certificate, or none, as long as it proves to hold the key. Who that makes the client
+/// is judged per request: a stranger is answered with 401 and not with a broken handshake.
+#[derive(Debug)]
+pub struct AnyClientCertificate {
+    provider: Arc<CryptoProvider>,
+    hints: Vec<DistinguishedName>,
+}
+
+impl AnyClientCertificate {
+    /// `hints` are the subjects of the authorities that clients are told about; none lets them show anything.
+    pub fn new(provider: Arc<CryptoProvider>, hints: Vec<DistinguishedName>) -> Arc<Self> {
+        Arc::new(Self { provider, hints })
+    }
+}
+
+impl ClientCertVerifier for AnyClientCertificate {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// Makes `<dir>/<name>.crt` and `.key` when they are missing, for `hosts` (names or addresses), valid a year;
