@@ -67,7 +67,8 @@ pub fn parse(method: &Method, raw_path: &str, raw_query: &str) -> Result<Request
             rest = behind;
         }
     }
-    info.parts = rest.iter().map(|part| (*part).to_owned()).collect();
+    let behind = rest.get(if info.verb == "proxy" { 2 } else { 3 }..).unwrap_or_default();
+    info.parts = as_sent(behind, raw_path, parts.len());
     info.resource = rest[0].into();
     info.name = rest.get(1).copied().unwrap_or_default().into();
     if info.verb != "proxy" {
@@ -75,6 +76,14 @@ pub fn parse(method: &Method, raw_path: &str, raw_query: &str) -> Result<Request
     }
     refine_by_query(&mut info, raw_query, verb_in_path);
     Ok(info)
+}
+
+/// The last parts of a path as they were on the wire: who is proxied to decodes them itself.
+fn as_sent(last: &[&str], raw_path: &str, parts: usize) -> Vec<String> {
+    let raw: Vec<&str> = raw_path.trim_matches('/').split('/').collect();
+    // With an escaped slash among the parts it cannot be told which they were.
+    let sent = if raw.len() == parts { &raw[raw.len() - last.len()..] } else { last };
+    sent.iter().map(|part| (*part).to_owned()).collect()
 }
 
 /// A get without a name is a list or a watch, a delete without one is for the collection.
@@ -160,5 +169,19 @@ mod tests {
             "get rbac.authorization.k8s.io/v1 ns= clusterroles/ name=system:node",
         );
         assert!(parse(&Method::GET, "/api/v1/watch", "").is_err());
+    }
+
+    #[test]
+    fn what_is_behind_a_proxy_is_kept_as_it_came() {
+        for (path, parts) in [
+            ("/api/v1/nodes/n/proxy", vec![]),
+            ("/api/v1/nodes/n/proxy/metrics", vec!["metrics"]),
+            ("/api/v1/nodes/n:10250/proxy/metrics/cadvisor", vec!["metrics", "cadvisor"]),
+            ("/api/v1/namespaces/a/services/https:s:443/proxy/x%20y/", vec!["x%20y"]),
+            ("/api/v1/namespaces/a/pods/p/proxy/a//b", vec!["a", "", "b"]),
+            ("/api/v1/namespaces/a/pods/p", vec![]),
+        ] {
+            assert_eq!(parse(&Method::GET, path, "").unwrap().parts, parts, "{path}");
+        }
     }
 }
