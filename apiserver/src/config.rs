@@ -11,6 +11,11 @@ use crate::resources::Enablement;
 use crate::server::Limits;
 use crate::server::tls::Profile;
 
+const HTTP2_STREAMS_DEFAULT: u32 = 100;
+const GOAWAY_CHANCE_MAX: f64 = 0.02;
+/// What --storage-media-type may say. Values are written as JSON whatever it says, and read in both forms.
+const MEDIA_TYPES: [&str; 2] = ["application/json", crate::protobuf::MEDIA_TYPE];
+
 /// What is wrong with the configuration; every text begins with the flag.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("; "))]
@@ -81,6 +86,24 @@ impl Config {
             );
         }
         check_ranges(&flags, &mut wrong);
+        if !(0.0..=GOAWAY_CHANCE_MAX).contains(&flags.goaway_chance) {
+            wrong("--goaway-chance can not be less than 0 or greater than 0.02".into());
+        }
+        if flags.enable_priority_and_fairness
+            && flags.max_requests_inflight + flags.max_mutating_requests_inflight == 0
+        {
+            wrong(
+                "--max-requests-inflight and --max-mutating-requests-inflight must add up to something positive with --enable-priority-and-fairness"
+                    .into(),
+            );
+        }
+        if !MEDIA_TYPES.contains(&flags.storage_media_type.as_str()) {
+            wrong(format!(
+                "--storage-media-type {:?} invalid, must be one of: {}",
+                flags.storage_media_type,
+                MEDIA_TYPES.join(", ")
+            ));
+        }
         if !matches!(flags.endpoint_reconciler_type.as_str(), "lease" | "none") {
             wrong(format!(
                 "--endpoint-reconciler-type unknown endpoint reconciler {:?}: lease and none are known",
@@ -131,7 +154,14 @@ impl Config {
                 min_version: flags.tls_min_version.clone(),
                 cipher_suites: flags.tls_cipher_suites.clone(),
             },
-            limits: Limits { streams_max: flags.http2_max_streams_per_connection },
+            limits: Limits {
+                // Go's default for 0, as upstream.
+                streams_max: match flags.http2_max_streams_per_connection {
+                    0 => HTTP2_STREAMS_DEFAULT,
+                    streams => streams,
+                },
+                goaway_chance: flags.goaway_chance,
+            },
             store,
             modes,
             issuer,

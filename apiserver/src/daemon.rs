@@ -27,8 +27,10 @@ use crate::bootstrap::{self, BootstrapConfig, ServiceConfig};
 use crate::cacher::{Cacher, CacherConfig, ObjectStore};
 use crate::config::{Config, Mode, StoreConfig};
 use crate::endpoints::ApiHandler;
-use crate::filters::{Chain, Handler, InFlight};
+use crate::filters::{Chain, Handler, InFlight, Limits};
+use crate::flowcontrol::{FlowControl, FlowControlMetrics};
 use crate::metrics::Metrics;
+use crate::protobuf;
 use crate::registry::{self, Deps, KubeletClientConfig, TokenIssuing};
 use crate::resources::rows::{Storage, rows};
 use crate::resources::schema::Schema;
@@ -41,6 +43,7 @@ use crate::storage::embedded::{EmbeddedStore, OpenError};
 use crate::storage::etcd::{ConnectError, EtcdConfig, EtcdStore};
 use crate::storage::measured::{self, Measured, StoreMetrics};
 use crate::storage::memory::MemoryStore;
+use crate::storage::readable::Readable;
 
 /// How long tasks may take to end.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -107,7 +110,8 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
 
     let metrics_registry = prometheus::Registry::new();
     let store_metrics = StoreMetrics::new(&metrics_registry)?;
-    let store = open_store(&config, &core).await?;
+    let messages = Arc::new(protobuf::Table::builtin());
+    let store = open_store(&config, &messages, &core).await?;
     let store = measure(&config, store, &store_metrics);
     let (registry, counts) = start_caches(&config, &store, &core);
     let registry = Arc::new(registry);
@@ -170,19 +174,39 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
     .start();
 
     let labelled = Arc::clone(&tables);
-    let metrics = Arc::new(Metrics::new(metrics_registry, move |info| {
+    let metrics = Arc::new(Metrics::new(metrics_registry.clone(), move |info| {
         labelled
             .load()
             .get(&info.group, &info.version, &info.resource)
             .is_some_and(|def| info.subresource.is_empty() || def.subresource(&info.subresource).is_some())
     })?);
-    let api: Arc<dyn Handler> = Arc::new(Api::new(ApiHandler::new(
-        Arc::clone(&tables),
-        Arc::clone(&registry),
-        admission,
-        schema,
-        Duration::from_secs(flags.min_request_timeout),
-    )));
+    let api: Arc<dyn Handler> = Arc::new(Api::new(
+        ApiHandler::new(
+            Arc::clone(&tables),
+            Arc::clone(&registry),
+            admission,
+            schema,
+            Duration::from_secs(flags.min_request_timeout),
+        ),
+        messages,
+    ));
+
+    let flow_control = if flags.enable_priority_and_fairness {
+        let figures = FlowControlMetrics::new(&metrics_registry, metrics.current_inflight_requests.clone())?;
+        let seats = flags.max_requests_inflight + flags.max_mutating_requests_inflight;
+        let flow_control = FlowControl::new(seats, figures, Arc::clone(&registry));
+        flow_control.start(bootstrap::Loopback::new(Arc::clone(&api)), &followers, &core);
+        Some(flow_control)
+    } else {
+        None
+    };
+    let limits = match &flow_control {
+        Some(flow_control) => Limits::Fair(Arc::clone(flow_control)),
+        None => {
+            let (reads, writes) = (flags.max_requests_inflight, flags.max_mutating_requests_inflight);
+            Limits::Plain(InFlight::new(reads, writes, &metrics))
+        }
+    };
 
     let progress = bootstrap::Progress::default();
     let health = {
@@ -197,7 +221,14 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
         Arc::new(move |endpoint: &str| checks.of(endpoint))
     };
     let handler: Arc<dyn Handler> =
-        Arc::new(Routes::new(Arc::clone(&api), health, Arc::clone(&metrics), documents, Arc::clone(&store)));
+        Arc::new(Routes::new(
+            Arc::clone(&api),
+            health,
+            Arc::clone(&metrics),
+            documents,
+            Arc::clone(&store),
+            flow_control,
+        ));
 
     let request_header = proxy_ca.as_ref().map(|ca| RequestHeader {
         ca: Arc::clone(ca),
@@ -215,7 +246,7 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
             anonymous: flags.anonymous_auth,
         },
         authorizer,
-        in_flight: InFlight::new(flags.max_requests_inflight, flags.max_mutating_requests_inflight, &metrics),
+        limits,
         request_timeout: flags.request_timeout,
         metrics: Arc::clone(&metrics),
         handler,
@@ -377,7 +408,11 @@ fn load_verifier(config: &Config, signer: Option<&Arc<Signer>>) -> Result<Option
     Ok((!keys.is_empty()).then(|| Verifier::new(issuers, keys, config.api_audiences.clone())))
 }
 
-async fn open_store(config: &Config, tasks: &Tasks) -> Result<Arc<dyn Store>, BuildError> {
+async fn open_store(
+    config: &Config,
+    messages: &Arc<protobuf::Table>,
+    tasks: &Tasks,
+) -> Result<Arc<dyn Store>, BuildError> {
     match &config.store {
         StoreConfig::Memory => Ok(MemoryStore::start(tasks)),
         StoreConfig::Embedded(path) => {
@@ -394,7 +429,8 @@ async fn open_store(config: &Config, tasks: &Tasks) -> Result<Arc<dyn Store>, Bu
                 prefix: format!("{}/", config.flags.etcd_prefix.trim_end_matches('/')),
                 compaction_interval: config.flags.etcd_compaction_interval,
             };
-            Ok(EtcdStore::connect(etcd, tasks).await?)
+            // Stock servers may have written to it, and may do so beside us.
+            Ok(Arc::new(Readable::new(EtcdStore::connect(etcd, tasks).await?, Arc::clone(messages))))
         }
     }
 }
@@ -529,6 +565,7 @@ fn bootstrap_config(
         authentication: bootstrap::AuthenticationConfig { client_ca, request_header },
         service,
         rbac: config.modes.contains(&Mode::Rbac),
+        flow_control: flags.enable_priority_and_fairness,
     }
 }
 

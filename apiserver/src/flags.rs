@@ -42,6 +42,9 @@ pub struct Flags {
     /// The limit that the server gives to clients for the maximum number of streams in an HTTP/2 connection.
     #[arg(long, default_value_t = 1000)]
     pub http2_max_streams_per_connection: u32,
+    /// The fraction of requests, at most 0.02, after which an HTTP/2 client is asked to connect anew.
+    #[arg(long, default_value_t = 0.0)]
+    pub goaway_chance: f64,
     /// The IP address on which to advertise the apiserver to members of the cluster; the address of the
     /// default route's interface when not given and --bind-address is unspecified.
     #[arg(long)]
@@ -61,6 +64,10 @@ pub struct Flags {
     /// The maximum number of mutating requests in flight at a given time; 0 for no limit.
     #[arg(long, default_value_t = 200)]
     pub max_mutating_requests_inflight: usize,
+    /// Sort requests into priority levels and queue what does not fit; the two limits above are then one budget.
+    #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub enable_priority_and_fairness: bool,
     /// Time to delay the termination, during which the server keeps serving and /readyz says it is going.
     #[arg(long, default_value = "0s", value_parser = parse_duration)]
     pub shutdown_delay_duration: Duration,
@@ -96,6 +103,10 @@ pub struct Flags {
     /// The storage backend for persistence; only "etcd3" is known.
     #[arg(long, default_value = "")]
     pub storage_backend: String,
+    /// The media type of stored objects. They are written as JSON; with application/vnd.kubernetes.protobuf too,
+    /// which is accepted because stock servers have it as their default. Protobuf that a stock server wrote is read.
+    #[arg(long, default_value = "application/json")]
+    pub storage_media_type: String,
     /// Amount of time to retain events.
     #[arg(long, default_value = "1h", value_parser = parse_duration)]
     pub event_ttl: Duration,

@@ -17,6 +17,9 @@ pub mod features;
 pub mod fieldmanager;
 pub mod filters;
 pub mod flags;
+pub mod flowcontrol;
+#[cfg(test)]
+mod fuzz;
 pub mod metrics;
 pub mod object;
 pub mod protobuf;

@@ -108,4 +108,8 @@ impl ObjectStore for LazyStore {
     fn synced(&self) -> bool {
         self.running().is_none_or(|cacher| cacher.synced())
     }
+
+    fn size(&self) -> (u64, u64) {
+        self.running().map_or((0, 0), |cacher| cacher.size())
+    }
 }

@@ -12,7 +12,7 @@ pub mod rbac;
 
 use async_trait::async_trait;
 
-pub use follow::Followers;
+pub use follow::{Followers, Index};
 pub use modes::Union;
 
 use crate::request::{RequestInfo, UserInfo};

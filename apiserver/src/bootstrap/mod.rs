@@ -1,6 +1,6 @@
 //! What must be there in every cluster, written by the server itself once it can serve.
 //!
-//! System namespaces, default roles and bindings, priority classes, the `extension-apiserver-authentication`
+//! System namespaces, default roles and bindings, priority classes, flow schemas and priority levels, the `extension-apiserver-authentication`
 //! config map, and the `kubernetes` service with its endpoints. Everything is written as requests of
 //! [`loopback`], through the same handlers, defaults and checks as anyone's. Answers to the post-start hooks
 //! of `pkg/controlplane` and `pkg/registry/rbac/rest` upstream.
@@ -23,6 +23,7 @@ pub use kubernetes_service::ServiceConfig;
 pub use loopback::Loopback;
 
 use crate::filters::Handler;
+use crate::flowcontrol;
 use crate::resources::Registry;
 use crate::storage::Store;
 
@@ -38,6 +39,8 @@ pub struct BootstrapConfig {
     pub service: Option<ServiceConfig>,
     /// True when roles are what decides.
     pub rbac: bool,
+    /// True when priority and fairness is on.
+    pub flow_control: bool,
 }
 
 /// Which steps have been done; for readiness.
@@ -46,11 +49,12 @@ pub struct Progress {
     namespaces: Arc<AtomicBool>,
     rbac: Arc<AtomicBool>,
     priority_classes: Arc<AtomicBool>,
+    flow_control: Arc<AtomicBool>,
 }
 
 impl Progress {
     /// The steps by the names upstream gives its hooks, and whether each is done.
-    pub fn steps(&self) -> [(&'static str, Arc<AtomicBool>); 3] {
+    pub fn steps(&self) -> [(&'static str, Arc<AtomicBool>); 4] {
         [
             ("poststarthook/start-system-namespaces-controller", Arc::clone(&self.namespaces)),
             ("poststarthook/rbac/bootstrap-roles", Arc::clone(&self.rbac)),
@@ -58,6 +62,7 @@ impl Progress {
                 "poststarthook/scheduling/bootstrap-system-priority-classes",
                 Arc::clone(&self.priority_classes),
             ),
+            ("poststarthook/priority-and-fairness-config-producer", Arc::clone(&self.flow_control)),
         ]
     }
 }
@@ -96,11 +101,18 @@ pub fn start(
             done.rbac.store(true, Ordering::Release);
             attempt("priority classes", || objects::priority_classes(&loopback, &registry)).await;
             done.priority_classes.store(true, Ordering::Release);
+            if config.flow_control {
+                attempt("priority and fairness", || flowcontrol::ensure(&loopback, &registry)).await;
+            }
+            done.flow_control.store(true, Ordering::Release);
             loop {
                 attempt("authentication config map", || config.authentication.write(&loopback, &registry))
                     .await;
                 tokio::time::sleep(RESYNC).await;
                 attempt("system namespaces", || objects::namespaces(&loopback, &registry)).await;
+                if config.flow_control {
+                    attempt("priority and fairness", || flowcontrol::ensure(&loopback, &registry)).await;
+                }
             }
         };
         stop.run_until_cancelled(begin).await;

@@ -204,6 +204,9 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     /// True once the cache has its first full state.
     fn synced(&self) -> bool;
+
+    /// How many objects the cache has now, and how many bytes they are together.
+    fn size(&self) -> (u64, u64);
 }
 
 /// What a guaranteed update did.

@@ -101,4 +101,22 @@ mod tests {
             assert_eq!(Continue::decode(&bad, prefix).expect_err("refused").code, 400, "{bad}");
         }
     }
+
+    #[test]
+    fn fuzzed_tokens_never_leave_their_prefix() {
+        let prefix = "/registry/pods/ns/";
+        let corpus = [
+            r#"{"v":"meta.k8s.io/v1","rv":7,"start":"a\u0000"}"#,
+            r#"{"v":"meta.k8s.io/v1","rv":-1,"start":"b/../../secrets"}"#,
+        ];
+        let corpus = corpus.map(|text| text.as_bytes().to_vec());
+        crate::fuzz::run("continue tokens", &corpus, |bytes, _| {
+            for token in [URL_SAFE_NO_PAD.encode(bytes), String::from_utf8_lossy(bytes).into_owned()] {
+                if let Ok(at) = Continue::decode(&token, prefix) {
+                    assert!(at.start.starts_with(prefix));
+                    assert!(!at.start.split('/').any(|step| step == ".."));
+                }
+            }
+        });
+    }
 }

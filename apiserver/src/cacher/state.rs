@@ -46,6 +46,8 @@ impl Ord for ByKey {
 pub(super) struct State {
     objects: BTreeSet<ByKey>,
     index: Option<FieldIndex>,
+    /// The objects' bytes together.
+    bytes: usize,
     /// Keys whose stored value cannot be read, with why.
     unreadable: BTreeMap<String, super::entry::EntryError>,
     /// The objects are exactly the store's at this revision.
@@ -70,6 +72,7 @@ impl State {
         Self {
             objects: BTreeSet::new(),
             index: FieldIndex::over(selectable),
+            bytes: 0,
             unreadable: BTreeMap::new(),
             revision: Revision(0),
             history: History::starting_at(Revision(0)),
@@ -90,12 +93,19 @@ impl State {
         self.objects.len()
     }
 
+    /// How many bytes the objects are.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes a new or changed object in.
     pub(super) fn put(&mut self, object: Arc<CachedObject>) {
+        self.bytes += object.bytes.len();
         let previous = self.objects.replace(ByKey(object.clone())).map(|old| old.0);
         if let Some(index) = &mut self.index {
             index.change(previous.as_ref(), Some(&object));
         }
+        self.bytes -= previous.as_ref().map_or(0, |old| old.bytes.len());
         self.unreadable.remove(&object.key);
         self.record(Change::new(object.revision, Some(object), previous));
     }
@@ -108,6 +118,7 @@ impl State {
                 if let Some(index) = &mut self.index {
                     index.change(Some(&old.0), None);
                 }
+                self.bytes -= old.0.bytes.len();
                 self.record(Change::new(revision, None, Some(old.0)));
             }
             None => self.advance(revision),
@@ -146,6 +157,7 @@ impl State {
             index.clear();
             objects.iter().for_each(|object| index.change(None, Some(object)));
         }
+        self.bytes = objects.iter().map(|object| object.bytes.len()).sum();
         self.objects = objects.into_iter().map(ByKey).collect();
         self.unreadable = unreadable;
         self.revision = revision;

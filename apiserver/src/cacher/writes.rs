@@ -272,4 +272,9 @@ impl ObjectStore for Cacher {
     fn synced(&self) -> bool {
         self.state.read().synced
     }
+
+    fn size(&self) -> (u64, u64) {
+        let state = self.state.read();
+        (state.len() as u64, state.bytes() as u64)
+    }
 }

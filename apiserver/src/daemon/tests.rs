@@ -173,6 +173,8 @@ async fn a_new_server_has_what_every_cluster_has() {
         "/api/v1/namespaces/default/services/kubernetes",
         "/apis/rbac.authorization.k8s.io/v1/clusterroles/cluster-admin",
         "/apis/scheduling.k8s.io/v1/priorityclasses/system-node-critical",
+        "/apis/flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations/exempt",
+        "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/global-default",
     ] {
         let (code, body) = server.get(&client, path, "admin-token").await;
         assert_eq!(code, 200, "{path}: {body}");
@@ -211,5 +213,36 @@ async fn credentials_decide_and_roles_allow() {
     );
     let stranger = server.client(Some(server.certificate("admin", "system:masters", false)));
     assert_eq!(server.get(&stranger, pods, "").await.0, 401);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn requests_are_sorted_by_flow_schemas_that_say_what_they_refer_to() {
+    let server = Server::start().await;
+    let client = server.client(None);
+    let base = "/apis/flowcontrol.apiserver.k8s.io/v1";
+    let get = async |path: String| server.get(&client, &path, "admin-token").await.1;
+    let asking = async {
+        loop {
+            let schema = get(format!("{base}/flowschemas/service-accounts")).await;
+            if schema["status"]["conditions"][0]["status"] == "False" {
+                return schema;
+            }
+        }
+    };
+    let schema = tokio::time::timeout(Duration::from_secs(60), asking).await.unwrap();
+    assert_eq!(schema["status"]["conditions"][0]["type"], "Dangling");
+    assert_eq!(schema["metadata"]["generation"], 1);
+    let exempt = get(format!("{base}/prioritylevelconfigurations/exempt")).await;
+    let request = http::Request::get(format!("https://{}/api/v1/nodes", server.address))
+        .header("authorization", "Bearer admin-token")
+        .body(Full::default())
+        .unwrap();
+    let response = client.request(request).await.unwrap();
+    let level = response.headers()["x-kubernetes-pf-prioritylevel-uid"].to_str().unwrap();
+    assert_eq!(level, exempt["metadata"]["uid"].as_str().unwrap());
+    let (code, _) =
+        server.get(&client, "/debug/api_priority_and_fairness/dump_priority_levels", "admin-token").await;
+    assert_eq!(code, 200);
     server.stop().await;
 }

@@ -9,6 +9,8 @@ use serde_json::{Map, Number, Value};
 
 use super::negotiation::Encoding;
 
+/// What all aliases of a YAML document may repeat together; depth and nodes have the reader's own limits.
+const ALIAS_EVENTS_MAX: usize = 100_000;
 /// Duplicates beyond this many are not listed.
 const DUPLICATES_MAX: usize = 100;
 
@@ -37,6 +39,7 @@ pub fn decode(body: &[u8], encoding: Encoding) -> Result<Decoded, String> {
             let text = std::str::from_utf8(body).map_err(|e| e.to_string())?;
             let options = serde_saphyr::options! {
                 duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+                alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: ALIAS_EVENTS_MAX },
             };
             serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| {
                 Tree(&notes).deserialize(reader)

@@ -11,25 +11,34 @@ use common::status::Status;
 use futures::FutureExt;
 use http::header::{CACHE_CONTROL, USER_AGENT, WARNING};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http_body::Body as _;
 
-use super::in_flight::InFlight;
+use super::limits::Limits;
 use super::{body, deadline, impersonation, request_info, respond};
-use crate::authentication::{Credentials, RequestAuthenticator};
-use crate::authorization::modes::PRIVILEGED_GROUP;
+use crate::authentication::{ANONYMOUS_USER, Credentials, RequestAuthenticator};
 use crate::authorization::{Attributes, Authorizer};
 use crate::metrics::Metrics;
-use crate::request::{ApiRequest, Body, RequestContext, RequestInfo, Response};
+use crate::request::{ApiRequest, Body, RequestContext, RequestInfo, Response, UserInfo};
 
 /// The longest `Audit-Id` that is taken from a client.
 const AUDIT_ID_BYTES_MAX: usize = 64;
 /// All warnings of one answer together; further ones are left out, as upstream does.
 const WARNING_BYTES_MAX: usize = 4 * 1024;
 
+/// The part of a request's time that it may wait for its turn.
+const PATIENCE_FRACTION: u32 = 4;
+/// An answer of more than this is sent piece by piece, and keeps its request's place until it is out.
+const WHOLE_BYTES_MAX: u64 = 128 * 1024;
+
 /// What stands behind the chain.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     async fn handle(&self, request: ApiRequest) -> Response;
 }
+
+/// Marks the answer to a request whose user is nobody, for the connection to see.
+#[derive(Debug, Clone, Copy)]
+pub struct Stranger;
 
 /// The connection a request came on.
 pub struct Connection {
@@ -41,7 +50,7 @@ pub struct Connection {
 pub struct Chain {
     pub authenticator: RequestAuthenticator,
     pub authorizer: Arc<dyn Authorizer>,
-    pub in_flight: InFlight,
+    pub limits: Limits,
     pub request_timeout: Duration,
     pub metrics: Arc<Metrics>,
     pub handler: Arc<dyn Handler>,
@@ -62,7 +71,7 @@ impl Chain {
         let (info, mut response) = match info {
             Err(error) => (RequestInfo::default(), respond::status(&Status::internal(error))),
             Ok(info) => {
-                let passed = Passed { audit_id: &audit_id, user_agent: &user_agent, connection };
+                let passed = Passed { received, audit_id: &audit_id, user_agent: &user_agent, connection };
                 let response = self.authenticated(parts, body, info.clone(), &passed).await;
                 (info, response)
             }
@@ -88,7 +97,7 @@ impl Chain {
         response
     }
 
-    /// Authentication, impersonation, limits, authorization, handler: in this order.
+    /// Authentication, then the rest: impersonation, limits, authorization, handler, in this order.
     async fn authenticated(
         self: &Arc<Self>,
         mut parts: http::request::Parts,
@@ -101,35 +110,55 @@ impl Chain {
             Ok(user) => user,
             Err(error) => {
                 tracing::info!(%error, remote = %passed.connection.remote, "unable to authenticate the request");
-                return respond::status(&Status::unauthorized());
+                let mut response = respond::status(&Status::unauthorized());
+                response.extensions_mut().insert(Stranger);
+                return response;
             }
         };
+        let stranger = user.name == ANONYMOUS_USER;
+        let mut response = self.known(parts, body, info, user, passed).await;
+        if stranger {
+            response.extensions_mut().insert(Stranger);
+        }
+        response
+    }
+
+    /// What follows when it is known who asks.
+    async fn known(
+        self: &Arc<Self>,
+        mut parts: http::request::Parts,
+        body: Body,
+        info: RequestInfo,
+        user: UserInfo,
+        passed: &Passed<'_>,
+    ) -> Response {
         // An audit log belongs here: it needs the user who asked and wraps all that follows.
         let user = match impersonation::apply(&*self.authorizer, user, &mut parts.headers).await {
             Ok(user) => user,
             Err(status) => return respond::status(&status),
         };
         let long_running = request_info::is_long_running(&info);
-        let slot = if long_running {
-            None
-        } else {
-            match self.in_flight.enter(&info, user.in_group(PRIVILEGED_GROUP)) {
-                Some(slot) => Some(slot),
-                None => return respond::too_many_requests(),
-            }
-        };
-        let attributes = Attributes::of(&info, &user);
-        let verdict = self.authorizer.authorize(&attributes).await;
-        if !verdict.allowed() {
-            return respond::status(&respond::forbidden(&attributes, &verdict.reason));
-        }
-
         let query = parts.uri.query().unwrap_or_default().to_owned();
         let limit = match deadline::of(&query, self.request_timeout) {
             Ok(limit) => limit,
             Err(_) if long_running => self.request_timeout,
             Err(status) => return respond::status(&status),
         };
+        let patience = if long_running { self.request_timeout } else { limit } / PATIENCE_FRACTION;
+        let patience = patience.saturating_sub(passed.received.elapsed());
+        let entered = self.limits.enter(&info, &user, &query, long_running, patience).await;
+        let (slot, mut marks) = match entered {
+            Ok(entered) => entered,
+            Err(response) => return *response,
+        };
+        let attributes = Attributes::of(&info, &user);
+        let verdict = self.authorizer.authorize(&attributes).await;
+        if !verdict.allowed() {
+            let mut response = respond::status(&respond::forbidden(&attributes, &verdict.reason));
+            marks.write(response.headers_mut());
+            return response;
+        }
+
         let mut ctx = RequestContext::new(info, user, query);
         ctx.audit_id = passed.audit_id.to_owned();
         ctx.user_agent = passed.user_agent.to_owned();
@@ -138,19 +167,26 @@ impl Chain {
         let ctx = Arc::new(ctx);
         let request = ApiRequest { ctx: Arc::clone(&ctx), parts, body };
         let mut response = if long_running {
-            let guard = self.metrics.long_running(&ctx.info, &request.parts);
+            let guard = (self.metrics.long_running(&ctx.info, &request.parts), marks.watch.take());
             let response = self.guarded(request).await;
             let stop = self.stop.clone();
-            response.map(|inner| body::until_stop(inner, stop, guard))
+            response.map(|inner| body::until_stop(inner, stop, guard, slot))
         } else {
-            match tokio::time::timeout(limit, self.guarded(request)).await {
+            let left = limit.saturating_sub(passed.received.elapsed());
+            let response = match tokio::time::timeout(left, self.guarded(request)).await {
                 Ok(response) => response,
                 Err(_) => {
                     respond::status(&Status::timeout("request did not complete within the allotted timeout"))
                 }
+            };
+            if response.body().size_hint().upper().is_none_or(|bytes| bytes > WHOLE_BYTES_MAX) {
+                let left = limit.saturating_sub(passed.received.elapsed());
+                response.map(|inner| body::with_guard(inner, slot, left))
+            } else {
+                response
             }
         };
-        drop(slot);
+        marks.write(response.headers_mut());
         add_warnings(response.headers_mut(), &ctx.take_warnings());
         response
     }
@@ -172,6 +208,7 @@ impl Chain {
 
 /// What the first filters learnt.
 struct Passed<'a> {
+    received: Instant,
     audit_id: &'a str,
     user_agent: &'a str,
     connection: &'a Connection,

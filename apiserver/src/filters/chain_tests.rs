@@ -1,6 +1,7 @@
 use http::Method;
 use http_body_util::BodyExt;
 
+use super::super::InFlight;
 use super::*;
 use crate::authentication::{Authentication, AuthenticationError, TokenAuthenticator};
 use crate::authorization::{Rules, Verdict};
@@ -81,7 +82,7 @@ fn chain() -> Arc<Chain> {
             anonymous: true,
         },
         authorizer: Arc::new(TestAuthorizer),
-        in_flight: InFlight::new(1, 1, &metrics),
+        limits: Limits::Plain(InFlight::new(1, 1, &metrics)),
         request_timeout: Duration::from_secs(60),
         metrics,
         handler: Arc::new(Stub),

@@ -30,10 +30,10 @@ pub fn text(code: StatusCode, message: &str) -> Response {
     response
 }
 
-/// 429 of the in-flight limit.
-pub fn too_many_requests() -> Response {
+/// 429 of priority and fairness, and of the in-flight limits.
+pub fn too_many_requests(retry_after_seconds: u64) -> Response {
     let mut response = text(StatusCode::TOO_MANY_REQUESTS, "Too many requests, please try again later.");
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_seconds));
     response
 }
 

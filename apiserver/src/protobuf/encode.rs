@@ -4,13 +4,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::messages::{Field, Kind, Messages};
 use super::wire::{put_bytes, put_fixed64, put_varint};
-use super::{MAGIC, ProtobufError, special};
+use super::{MAGIC, ProtobufError, special, stream};
 
 /// Writes an enveloped object.
 ///
@@ -25,50 +23,17 @@ pub fn encode(table: &Messages, object: &Value) -> Result<Vec<u8>, ProtobufError
     Ok(envelope(api_version, kind, &raw))
 }
 
-/// A JSON document, an object or a list, as an enveloped one. A list's items are read one at a time.
+/// A JSON document, an object or a list, as an enveloped one.
 ///
 /// # Errors
 /// As [`encode`], and when it is no JSON object.
 pub fn transcode(table: &Messages, json: &[u8]) -> Result<Vec<u8>, ProtobufError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Document<'a> {
-        #[serde(default)]
-        kind: String,
-        #[serde(default)]
-        api_version: String,
-        #[serde(borrow, default)]
-        metadata: Option<&'a RawValue>,
-        #[serde(borrow, default)]
-        items: Option<Vec<&'a RawValue>>,
+    let mut raw = Vec::with_capacity(json.len() / 2 + 64);
+    if let Some((api_version, kind)) = stream::write(table, json, &mut raw) {
+        return Ok(envelope(&api_version, &kind, &raw));
     }
-    let tree = |text: &str| serde_json::from_str::<Value>(text).map_err(|_| ProtobufError::Json);
-    // Only lists are surely of this shape; anything else is read whole.
-    let list = serde_json::from_slice::<Document<'_>>(json)
-        .ok()
-        .filter(|document| document.kind.ends_with("List"))
-        .and_then(|document| Some((document.kind, document.api_version, document.metadata, document.items?)));
-    let Some((kind, api_version, metadata, items)) = list else {
-        return encode(table, &serde_json::from_slice(json).map_err(|_| ProtobufError::Json)?);
-    };
-    let id = message_of(table, &api_version, &kind)?;
-    let mut raw = Vec::with_capacity(json.len());
-    for known in table.fields(id) {
-        match known.json.as_str() {
-            "metadata" => {
-                if let Some(metadata) = metadata {
-                    field(table, known, &tree(metadata.get())?, &mut raw)?;
-                }
-            }
-            "items" => {
-                for item in &items {
-                    value(table, known, known.number, &tree(item.get())?, &mut raw)?;
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(envelope(&api_version, &kind, &raw))
+    // Not canonical, or wrong: a tree tells which.
+    encode(table, &serde_json::from_slice(json).map_err(|_| ProtobufError::Json)?)
 }
 
 /// One frame of a watch: its length in four bytes, then a `WatchEvent` without envelope around the object

@@ -26,6 +26,8 @@ const API_MACHINERY: [&str; 8] = [
 pub struct Messages {
     ids: HashMap<String, u32>,
     fields: Vec<Vec<Field>>,
+    /// For each message its fields' places in the order of their names.
+    by_name: Vec<Vec<u16>>,
 }
 
 /// One field of a message.
@@ -80,7 +82,15 @@ impl Messages {
             let id = ids[&name] as usize;
             fields[id] = rows.into_iter().filter_map(|row| field(row, &ids)).collect();
         }
-        Self { ids, fields }
+        let by_name = fields
+            .iter()
+            .map(|fields| {
+                let mut places: Vec<u16> = (0..fields.len() as u16).collect();
+                places.sort_by(|a, b| fields[usize::from(*a)].json.cmp(&fields[usize::from(*b)].json));
+                places
+            })
+            .collect();
+        Self { ids, fields, by_name }
     }
 
     /// The message of a kind; the options that deletes and the like carry are known in every version.
@@ -103,6 +113,19 @@ impl Messages {
             _ => package,
         };
         self.ids.get(&format!("${package}.{version}.{kind}")).copied()
+    }
+
+    /// A message's field by its name in JSON; inlined ones have none.
+    pub fn field(&self, message: u32, name: &str) -> Option<&Field> {
+        let fields = self.fields(message);
+        let places = &self.by_name[message as usize];
+        let at = places.binary_search_by(|place| fields[usize::from(*place)].json.as_str().cmp(name)).ok()?;
+        Some(&fields[usize::from(places[at])]).filter(|field| !field.inline)
+    }
+
+    /// The messages whose fields stand among a message's own.
+    pub fn inlined(&self, message: u32) -> impl Iterator<Item = &Field> {
+        self.fields(message).iter().filter(|field| field.inline)
     }
 
     pub fn fields(&self, message: u32) -> &[Field] {

@@ -9,8 +9,11 @@
 //! JSON's `omitempty` does; zero values of pointers are kept, since they mean something.
 
 mod encode;
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod messages;
 mod special;
+mod stream;
 mod wire;
 
 use serde_json::{Map, Value};
@@ -47,6 +50,11 @@ pub enum ProtobufError {
     Json,
     #[error("the value of {0:?} has no protobuf form")]
     Value(String),
+}
+
+/// Whether bytes begin as an enveloped object does.
+pub fn is_protobuf(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC)
 }
 
 /// Reads an enveloped object. `default` is the apiVersion and kind of a body that names none.

@@ -85,12 +85,18 @@ pub fn put_fixed64(out: &mut Vec<u8>, number: u32, bits: u64) {
 
 /// Appends text, bytes or a message.
 pub fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
-    varint(out, u64::from(number) << 3 | 2);
+    put_tag(out, number);
     varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-fn varint(out: &mut Vec<u8>, mut value: u64) {
+/// Appends what stands before text, bytes or a message.
+pub fn put_tag(out: &mut Vec<u8>, number: u32) {
+    varint(out, u64::from(number) << 3 | 2);
+}
+
+/// Appends a bare number.
+pub fn varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;

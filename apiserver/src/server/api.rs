@@ -16,11 +16,13 @@ use http_body_util::{BodyExt, BodyStream, StreamBody};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::pretty;
 use crate::endpoints::{ApiHandler, negotiation, responses};
 use crate::filters::{Handler, respond};
 use crate::protobuf;
 use crate::request::{ApiRequest, Body, BoxError, Response, full};
 
+const JSON: &str = "application/json";
 /// The type of a watch.
 const WATCH_TYPE: &str = "application/vnd.kubernetes.protobuf;stream=watch";
 
@@ -34,8 +36,8 @@ pub struct Api {
 }
 
 impl Api {
-    pub fn new(handler: ApiHandler) -> Self {
-        Self { handler, messages: Arc::new(protobuf::Table::builtin()) }
+    pub fn new(handler: ApiHandler, messages: Arc<protobuf::Table>) -> Self {
+        Self { handler, messages }
     }
 
     async fn as_json(&self, request: ApiRequest) -> Result<ApiRequest, Status> {
@@ -72,10 +74,17 @@ impl Handler for Api {
         if info.subresource == "proxy" || info.verb == "proxy" || info.path.starts_with("/openapi") {
             return self.handler.handle(request).await;
         }
+        let pretty = pretty::is_wanted(&request.ctx.query, &request.ctx.user_agent);
         let headers = &mut request.parts.headers;
         let Some(accept) = negotiation::protobuf_as_json(headers).and_then(|a| HeaderValue::try_from(a).ok())
         else {
-            return self.serve(request).await;
+            if !pretty {
+                return self.serve(request).await;
+            }
+            let gzip = negotiation::accepts_gzip(headers);
+            headers.remove(ACCEPT_ENCODING);
+            let response = self.serve(request).await;
+            return rewritten(response, gzip, JSON, |json| Ok(pretty::indent(&json))).await;
         };
         let gzip = negotiation::accepts_gzip(headers);
         headers.insert(ACCEPT, accept);
@@ -87,17 +96,32 @@ impl Handler for Api {
 
 /// The answer as protobuf, when it is JSON of a kind that has a protobuf form; as it is otherwise.
 async fn as_protobuf(messages: Arc<protobuf::Table>, response: Response, gzip: bool) -> Response {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        || response.headers().contains_key(CONTENT_ENCODING)
-        || response.headers().get(CONTENT_TYPE).is_none_or(|t| t != "application/json")
-    {
-        return response;
-    }
-    let (mut parts, body) = response.into_parts();
-    if !parts.headers.contains_key(CONTENT_LENGTH) {
+    if is_json(&response) && !response.headers().contains_key(CONTENT_LENGTH) {
+        let (mut parts, body) = response.into_parts();
         parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(WATCH_TYPE));
         return Response::from_parts(parts, watch_frames(messages, body));
     }
+    let transcode = move |json: Bytes| protobuf::transcode(&messages, &json).map(Bytes::from);
+    rewritten(response, gzip, protobuf::MEDIA_TYPE, transcode).await
+}
+
+/// JSON of ours, as opposed to a stream to somewhere else or something else.
+fn is_json(response: &Response) -> bool {
+    response.status() != StatusCode::SWITCHING_PROTOCOLS
+        && !response.headers().contains_key(CONTENT_ENCODING)
+        && response.headers().get(CONTENT_TYPE).is_some_and(|value| value == JSON)
+}
+
+/// A whole JSON answer in another form. One that `rewrite` has no form for stays JSON: every client reads it, and
+/// the Content-Type tells.
+async fn rewritten<F>(response: Response, gzip: bool, content_type: &'static str, rewrite: F) -> Response
+where
+    F: FnOnce(Bytes) -> Result<Bytes, protobuf::ProtobufError> + Send + 'static,
+{
+    if !is_json(&response) || !response.headers().contains_key(CONTENT_LENGTH) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
     let json = match body.collect().await {
         Ok(collected) => collected.to_bytes(),
         Err(error) => return responses::error(&Status::internal(error)),
@@ -107,35 +131,31 @@ async fn as_protobuf(messages: Arc<protobuf::Table>, response: Response, gzip: b
         return Response::from_parts(parts, full(json));
     }
     let source = json.clone();
-    let transcode = move || protobuf::transcode(&messages, &source);
     let encoded = if json.len() < BLOCKING_BYTES_MIN {
-        transcode()
+        rewrite(source)
     } else {
-        match tokio::task::spawn_blocking(transcode).await {
+        match tokio::task::spawn_blocking(move || rewrite(source)).await {
             Ok(encoded) => encoded,
             Err(error) => return responses::error(&Status::internal(error)),
         }
     };
-    match encoded {
-        Ok(encoded) => {
-            let code = parts.status.as_u16();
-            match responses::whole(code, protobuf::MEDIA_TYPE, encoded.into(), gzip).await {
-                Ok(written) => {
-                    for name in [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING, VARY] {
-                        if let Some(value) = written.headers().get(&name) {
-                            parts.headers.insert(name, value.clone());
-                        }
-                    }
-                    Response::from_parts(parts, written.into_body())
-                }
-                Err(status) => responses::error(&status),
-            }
-        }
+    let encoded = match encoded {
+        Ok(encoded) => encoded,
         Err(error) => {
-            // Every client that reads protobuf reads JSON; the Content-Type tells it.
-            tracing::debug!(%error, "answering JSON to a client that prefers protobuf");
-            Response::from_parts(parts, full(json))
+            tracing::debug!(%error, content_type, "answering JSON to a client that prefers another form");
+            return Response::from_parts(parts, full(json));
         }
+    };
+    match responses::whole(parts.status.as_u16(), content_type, encoded, gzip).await {
+        Ok(written) => {
+            for name in [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING, VARY] {
+                if let Some(value) = written.headers().get(&name) {
+                    parts.headers.insert(name, value.clone());
+                }
+            }
+            Response::from_parts(parts, written.into_body())
+        }
+        Err(status) => responses::error(&status),
     }
 }
 

@@ -6,9 +6,11 @@
 
 mod api;
 mod backup;
+mod connection;
 mod gather;
 pub mod health;
 mod listener;
+pub mod pretty;
 mod routes;
 pub mod tls;
 

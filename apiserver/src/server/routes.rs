@@ -17,6 +17,7 @@ use super::backup;
 use super::health::Checks;
 use crate::authentication::service_account::OpenIdDocuments;
 use crate::filters::{Handler, respond};
+use crate::flowcontrol::FlowControl;
 use crate::metrics::Metrics;
 use crate::request::{ApiRequest, Response};
 use crate::storage::Store;
@@ -27,6 +28,7 @@ const KEYS_MAX_AGE: &str = "public, max-age=3600";
 /// See the module.
 pub struct Routes {
     plain: BoxedFilter<(warp::reply::Response,)>,
+    flow_control: Option<Arc<FlowControl>>,
     api: Arc<dyn Handler>,
     store: Arc<dyn Store>,
     /// The first segments that the API answers.
@@ -41,6 +43,7 @@ impl Routes {
         metrics: Arc<Metrics>,
         documents: Option<OpenIdDocuments>,
         store: Arc<dyn Store>,
+        flow_control: Option<Arc<FlowControl>>,
     ) -> Self {
         let mut paths: Vec<String> = [
             "/.well-known/openid-configuration",
@@ -61,12 +64,23 @@ impl Routes {
             paths.retain(|path| !path.contains("openid"));
         }
         let plain = plain_routes(health, metrics, documents, &paths);
-        Self { plain, api, store, paths }
+        Self { plain, flow_control, api, store, paths }
     }
 
     /// What the root lists.
     pub fn paths(&self) -> &[String] {
         &self.paths
+    }
+
+    /// Pages for whoever looks into the server.
+    fn debug(&self, path: &str) -> Response {
+        let page = path
+            .strip_prefix("api_priority_and_fairness/")
+            .and_then(|name| self.flow_control.as_ref()?.debug_page(name));
+        page.map_or_else(
+            || respond::status(&Status::path_not_found()),
+            |text| respond::text(http::StatusCode::OK, text.trim_end()),
+        )
     }
 
     async fn plain(&self, request: ApiRequest) -> Response {
@@ -92,6 +106,7 @@ impl Handler for Routes {
         match first {
             "api" | "apis" | "openapi" => self.api.handle(request).await,
             "store" if request.ctx.info.path == backup::PATH => backup::serve(&self.store, &request),
+            "debug" => self.debug(path.strip_prefix("debug/").unwrap_or_default()),
             _ => self.plain(request).await,
         }
     }

@@ -14,6 +14,7 @@ pub(crate) mod hub;
 mod layout;
 pub mod measured;
 pub mod memory;
+pub mod readable;
 pub mod transfer;
 
 use std::pin::Pin;

@@ -195,7 +195,14 @@ fn conversation(rng: &mut StdRng) -> Vec<u8> {
 
 #[tokio::test]
 async fn fuzzed_frames_never_panic_or_hang() {
-    for seed in 0..400 {
+    // As the fuzzer of the API server's decoders has it.
+    let seconds = std::env::var("PINTLE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
+    let begun = std::time::Instant::now();
+    let goes_on = |seed| match seconds {
+        Some(seconds) => begun.elapsed().as_secs() < seconds,
+        None => seed < 400,
+    };
+    for seed in (0..).take_while(|seed| goes_on(*seed)) {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut bytes = conversation(&mut rng);
         match seed % 3 {

@@ -20,6 +20,10 @@ use crate::cacher::{WatchEvent, WatchReceiver};
 use crate::request::{BoxError, Response};
 use crate::resources::Converter;
 
+/// What a watch can be sent as; YAML has no frames.
+const STREAM_TYPES: &[&str] =
+    &["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
+
 /// No watch is longer, whatever it asks for.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -32,7 +36,7 @@ pub(in super::super) async fn serve(
 ) -> Result<Response, Status> {
     let output = negotiation::output(&request.headers, true)?;
     if output.encoding != Encoding::Json {
-        return Err(Status::not_acceptable(&["application/json", "application/json;stream=watch"]));
+        return Err(Status::not_acceptable(STREAM_TYPES));
     }
     let query = Query::parse(&scope.ctx.query);
     let options = ListOptions::parse(&query, &scope.def, &scope.namespace, &scope.name, true)?;

@@ -20,8 +20,13 @@ use super::super::write::{Source, checked, report, strict_problems};
 use super::{body, respond_written, update};
 use crate::cacher::Preconditions;
 use crate::object::{Object, str_at};
-use crate::request::{ApiRequest, BODY_BYTES_MAX, Response};
+use crate::request::{ApiRequest, Response};
+use crate::resources::schema::{Schema, TypeId};
 
+/// What all copies of one patch may add together (`JSONPatchMaxCopyBytes`).
+const COPIED_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// How deep a patch may make an object: the JSON reader's limit is 128, and lists and events put objects deeper.
+const DEPTH_MAX: usize = 120;
 /// `maxJSONPatchOperations`.
 const OPERATIONS_MAX: usize = 10_000;
 
@@ -129,15 +134,7 @@ impl Patch {
         let (schema, type_id) = scope.types()?;
         let (kind, api_version) =
             (str_at(&object, &["kind"]).to_owned(), str_at(&object, &["apiVersion"]).to_owned());
-        match &self.change {
-            Change::Operations(patch) => {
-                operations(&mut object, patch)?;
-            }
-            Change::Merge(patch) => json_patch::merge(&mut object, patch),
-            Change::Strategic(patch) => {
-                object = strategic::merge(schema, type_id, object, patch)?;
-            }
-        }
+        object = self.change.apply(schema, type_id, object)?;
         if !object.is_object() {
             return Err(refused(&object, "json: cannot unmarshal into Go value: not an object"));
         }
@@ -170,17 +167,40 @@ fn unknown_in_operations(patch: &Value) -> Vec<String> {
     unknown
 }
 
-/// Applies operations one after the other. What they copy may add up to no more than a body.
+impl Change {
+    /// The object with the change, not yet checked.
+    fn apply(&self, schema: &Schema, type_id: TypeId, mut object: Object) -> Result<Object, Status> {
+        match self {
+            Self::Operations(patch) => operations(&mut object, patch)?,
+            Self::Merge(patch) => json_patch::merge(&mut object, patch),
+            Self::Strategic(patch) => return strategic::merge(schema, type_id, object, patch),
+        }
+        Ok(object)
+    }
+}
+
+/// Applies operations one by one. What they copy is counted: a few that copy the whole into itself would double
+/// it each time. How deep they nest is bounded: what is deeper could not be read back.
 fn operations(object: &mut Object, patch: &json_patch::Patch) -> Result<(), Status> {
-    let mut copied_bytes = 0;
+    use json_patch::PatchOperation;
+
+    let mut copied = 0;
     for operation in &patch.0 {
-        if let json_patch::PatchOperation::Copy(copy) = operation {
-            let source = object.pointer(copy.from.as_str()).map_or(0, |value| value.to_string().len());
-            copied_bytes += source;
-            if copied_bytes > BODY_BYTES_MAX {
-                tracing::debug!(copied_bytes, "json patch copies too much");
-                return Err(rejected());
+        let source = |from: &str| object.pointer(from);
+        let (path, value) = match operation {
+            PatchOperation::Add(add) => (add.path.as_str(), Some(&add.value)),
+            PatchOperation::Replace(replace) => (replace.path.as_str(), Some(&replace.value)),
+            PatchOperation::Move(moved) => (moved.path.as_str(), source(moved.from.as_str())),
+            PatchOperation::Copy(copy) => {
+                let value = source(copy.from.as_str());
+                copied += value.map_or(0, encoded_bytes);
+                (copy.path.as_str(), value)
             }
+            PatchOperation::Remove(_) | PatchOperation::Test(_) => ("", None),
+        };
+        if copied > COPIED_BYTES_MAX || path.matches('/').count() + value.map_or(0, depth) > DEPTH_MAX {
+            tracing::debug!(copied, path, "json patch grows too much");
+            return Err(rejected());
         }
         json_patch::patch_unsafe(object, std::slice::from_ref(operation)).map_err(|error| {
             tracing::debug!(%error, "json patch does not apply");
@@ -188,6 +208,34 @@ fn operations(object: &mut Object, patch: &json_patch::Patch) -> Result<(), Stat
         })?;
     }
     Ok(())
+}
+
+/// How many levels the value has.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// How long the value is as JSON.
+fn encoded_bytes(value: &Value) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Counting cannot fail.
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
 }
 
 /// 422 for a patch whose result is no valid object.
@@ -201,4 +249,61 @@ fn refused(result: &Value, why: &str) -> Status {
 fn rejected() -> Status {
     Status::failure(422, reason::INVALID, "the server rejected our request due to an error in our request")
         .about("", "", "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuzz;
+
+    fn read(kind: usize, body: &[u8]) -> Result<Patch, Status> {
+        Patch::read(SUPPORTED[kind % SUPPORTED.len()], body)
+    }
+
+    #[test]
+    fn copies_cannot_grow_without_bound() {
+        let apply = |ops: Vec<String>| {
+            let bomb = format!("[{}]", ops.join(","));
+            let mut object = serde_json::json!({"b": "c".repeat(100)});
+            let Change::Operations(patch) = read(0, bomb.as_bytes()).expect("a patch").change else {
+                panic!()
+            };
+            assert_eq!(operations(&mut object, &patch).expect_err("too much").code, 422);
+            assert!(encoded_bytes(&object) < 4 * COPIED_BYTES_MAX);
+            assert!(depth(&object) <= DEPTH_MAX);
+        };
+        // Each doubles the whole.
+        apply((0..64).map(|n| format!(r#"{{"op":"copy","from":"","path":"/a{n}"}}"#)).collect());
+        // Each puts the whole a level deeper.
+        apply(vec![r#"{"op":"copy","from":"","path":"/a"}"#.to_owned(); 500]);
+        // Each adds at the bottom.
+        let nested = format!("{}{}", r#"{"a":"#.repeat(60), "{}".to_owned() + &"}".repeat(60));
+        let at = |n: usize| "/a".repeat(1 + 60 * n);
+        apply((0..20).map(|n| format!(r#"{{"op":"add","path":"{}","value":{nested}}}"#, at(n))).collect());
+    }
+
+    #[test]
+    fn fuzzed_patches_are_applied_or_refused() {
+        let schema = Schema::builtin();
+        let pod = schema.id("io.k8s.api.core.v1.Pod").expect("Pod");
+        let object = crate::protobuf::fixtures::one("core.v1.Pod").tree();
+        let mut corpus: Vec<Vec<u8>> = [
+            r#"[{"op":"add","path":"/spec/containers/0","value":{"name":"x"}},{"op":"test","path":"/kind","value":"Pod"}]"#,
+            r#"[{"op":"copy","from":"/spec","path":"/spec/x"},{"op":"move","from":"/spec/x","path":"/status"},{"op":"remove","path":"/metadata/labels"},{"op":"replace","path":"","value":{}}]"#,
+            r#"{"metadata":{"labels":{"a":null,"b":"c"}},"spec":{"containers":[{"name":"nameValue","image":"x"}]}}"#,
+            r#"{"spec":{"$setElementOrder/containers":[{"name":"a"},{"name":"b"}],"containers":[{"name":"a","$patch":"delete"},{"$patch":"replace"}],"$retainKeys":["containers"],"$patch":"merge"}}"#,
+            r#"{"metadata":{"$deleteFromPrimitiveList/finalizers":["x"],"finalizers":["y"],"$setElementOrder/finalizers":["y"]},"spec":{"$patch":"replace"}}"#,
+        ]
+        .map(|text| text.as_bytes().to_vec())
+        .to_vec();
+        corpus.push(object.to_string().into_bytes());
+        let limit = 8 * encoded_bytes(&object) + 4 * COPIED_BYTES_MAX;
+        fuzz::run("patches", &corpus, |bytes, pick| {
+            if let Ok(patch) = read(pick, bytes)
+                && let Ok(result) = patch.change.apply(&schema, pod, object.clone())
+            {
+                assert!(encoded_bytes(&result) < limit + 8 * bytes.len());
+            }
+        });
+    }
 }
