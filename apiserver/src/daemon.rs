@@ -220,15 +220,14 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
         };
         Arc::new(move |endpoint: &str| checks.of(endpoint))
     };
-    let handler: Arc<dyn Handler> =
-        Arc::new(Routes::new(
-            Arc::clone(&api),
-            health,
-            Arc::clone(&metrics),
-            documents,
-            Arc::clone(&store),
-            flow_control,
-        ));
+    let handler: Arc<dyn Handler> = Arc::new(Routes::new(
+        Arc::clone(&api),
+        health,
+        Arc::clone(&metrics),
+        documents,
+        Arc::clone(&store),
+        flow_control,
+    ));
 
     let request_header = proxy_ca.as_ref().map(|ca| RequestHeader {
         ca: Arc::clone(ca),

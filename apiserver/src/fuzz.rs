@@ -319,7 +319,6 @@ mod tests {
             let _ = query::pairs(rest).count();
             let _ = crate::flags::parse_duration(rest);
             let _ = pretty::is_wanted(rest, &text);
-            pretty::indent(bytes);
         });
     }
 }

@@ -246,3 +246,85 @@ async fn requests_are_sorted_by_flow_schemas_that_say_what_they_refer_to() {
     assert_eq!(code, 200);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn every_shape_comes_in_every_encoding_that_has_it() {
+    const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+    let server = Server::start().await;
+    let client = server.client(None);
+    let ask = async |path: &str, accept: &str| {
+        let request = http::Request::get(format!("https://{}{path}", server.address))
+            .header("authorization", "Bearer admin-token")
+            .header("accept", accept)
+            .body(Full::default())
+            .unwrap();
+        let response = client.request(request).await.unwrap();
+        let (code, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (code, headers["content-type"].to_str().unwrap().to_owned(), body)
+    };
+    let shape = |kind: &str| format!(";as={kind};g=meta.k8s.io;v=v1");
+    let (partial, partials, table) =
+        (shape("PartialObjectMetadata"), shape("PartialObjectMetadataList"), shape("Table"));
+    let (one, list) = ("/api/v1/namespaces/default", "/api/v1/namespaces");
+    let messages = protobuf::Table::builtin();
+    for (path, parameters, kind) in [
+        (one, "", "Namespace"),
+        (list, "", "NamespaceList"),
+        (one, &*partial, "PartialObjectMetadata"),
+        (list, &*partials, "PartialObjectMetadataList"),
+        (one, &*table, "Table"),
+        (list, &*table, "Table"),
+    ] {
+        for encoding in ["application/json", "application/yaml", PROTOBUF] {
+            let accept = format!("{encoding}{parameters}");
+            let (code, content_type, body) = ask(path, &accept).await;
+            if kind == "Table" && encoding == PROTOBUF {
+                assert_eq!(code, 406, "{path} {accept}");
+                let (code, content_type, _) =
+                    ask(path, &format!("{accept},application/json{parameters}")).await;
+                assert_eq!((code, &*content_type), (200, "application/json"), "{path} {accept}");
+                continue;
+            }
+            assert_eq!((code, &*content_type), (200, encoding), "{path} {accept}");
+            let tree: Value = match encoding {
+                PROTOBUF => protobuf::decode(&messages, &body, None).unwrap(),
+                "application/yaml" => serde_saphyr::from_slice(&body).unwrap(),
+                _ => serde_json::from_slice(&body).unwrap(),
+            };
+            assert_eq!(tree["kind"], kind, "{path} {accept}");
+            assert!(!tree["metadata"]["resourceVersion"].as_str().unwrap().is_empty(), "{path} {accept}");
+        }
+    }
+    let watch = "/api/v1/namespaces?watch=1&timeoutSeconds=1";
+    for (parameters, kind) in [("", "Namespace"), (&*partial, "PartialObjectMetadata")] {
+        let (code, content_type, body) = ask(watch, &format!("application/json{parameters}")).await;
+        assert_eq!((code, &*content_type), (200, "application/json"));
+        let first = body.split(|byte| *byte == b'\n').next().unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(first).unwrap()["object"]["kind"], kind);
+        let (code, content_type, body) = ask(watch, &format!("{PROTOBUF}{parameters}")).await;
+        assert_eq!((code, &*content_type), (200, "application/vnd.kubernetes.protobuf;stream=watch"));
+        let (length, rest) = body.split_at(4);
+        let frame = &rest[..u32::from_be_bytes(length.try_into().unwrap()) as usize];
+        assert!(frame.starts_with(b"\x0a\x05ADDED"), "{frame:?}");
+        let object = frame.windows(4).position(|window| window == b"k8s\0").unwrap();
+        assert_eq!(protobuf::decode(&messages, &frame[object..], None).unwrap()["kind"], kind);
+    }
+    let (code, _, body) = ask(watch, "application/yaml").await;
+    assert_eq!(code, 406);
+    let status: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(
+        status["message"],
+        "only the following media types are accepted: application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
+    );
+    let (code, _, body) = ask(one, "text/plain").await;
+    assert_eq!(code, 406);
+    let status: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(
+        status["message"],
+        "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+    );
+    let (_, _, body) = ask("/api/v1/namespaces/default?pretty=true", "application/json").await;
+    assert!(body.starts_with(b"{\n  \"kind\": \"Namespace\",\n"), "{body:?}");
+    server.stop().await;
+}

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::messages::{Field, Kind, Messages};
-use super::wire::{put_bytes, put_fixed64, put_varint};
+use super::wire::{put_bytes, put_fixed64, put_tag, put_varint, varint, varint_bytes};
 use super::{MAGIC, ProtobufError, special, stream};
 
 /// Writes an enveloped object.
@@ -43,13 +43,16 @@ pub fn transcode(table: &Messages, json: &[u8]) -> Result<Vec<u8>, ProtobufError
 /// As [`transcode`].
 pub fn watch_frame(table: &Messages, event: &str, object: &[u8]) -> Result<Vec<u8>, ProtobufError> {
     let body = transcode(table, object)?;
-    let mut raw = Vec::with_capacity(body.len() + 8);
-    put_bytes(&mut raw, 1, &body);
-    let mut message = Vec::with_capacity(raw.len() + event.len() + 16);
-    put_bytes(&mut message, 1, event.as_bytes());
-    put_bytes(&mut message, 2, &raw);
-    let length = u32::try_from(message.len()).map_err(|_| ProtobufError::Wire)?;
-    Ok([&length.to_be_bytes()[..], &message].concat())
+    let mut frame = Vec::with_capacity(body.len() + event.len() + 32);
+    frame.extend_from_slice(&[0; 4]);
+    put_bytes(&mut frame, 1, event.as_bytes());
+    // The object is the one field of a RawExtension.
+    put_tag(&mut frame, 2);
+    varint(&mut frame, (1 + varint_bytes(body.len() as u64) + body.len()) as u64);
+    put_bytes(&mut frame, 1, &body);
+    let length = u32::try_from(frame.len() - 4).map_err(|_| ProtobufError::Wire)?;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(frame)
 }
 
 fn message_of(table: &Messages, api_version: &str, kind: &str) -> Result<u32, ProtobufError> {

@@ -107,7 +107,7 @@ pub struct Observed {
 }
 
 /// See the module. All methods are linearizable and cancel-safe in the sense that a dropped future leaves the
-/// write either done or not done, never half done.
+/// write either done or not done, never half done. `readable` passes every method on, those with a default too.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The value of one key and the store's revision at the time of reading.

@@ -124,6 +124,10 @@ impl Store for Readable {
         self.inner.newest_local(prefix)
     }
 
+    fn proves_progress(&self) -> bool {
+        self.inner.proves_progress()
+    }
+
     fn compacted(&self) -> Revision {
         self.inner.compacted()
     }
@@ -134,6 +138,14 @@ impl Store for Readable {
 
     async fn healthy(&self) -> Result<(), StoreError> {
         self.inner.healthy().await
+    }
+
+    fn whole(&self) -> Option<Result<super::transfer::Source, StoreError>> {
+        self.inner.whole()
+    }
+
+    async fn size_bytes(&self) -> Option<u64> {
+        self.inner.size_bytes().await
     }
 }
 

@@ -299,6 +299,7 @@ mod tests {
         corpus.push(object.to_string().into_bytes());
         let limit = 8 * encoded_bytes(&object) + 4 * COPIED_BYTES_MAX;
         fuzz::run("patches", &corpus, |bytes, pick| {
+            let _ = Apply::read(bytes);
             if let Ok(patch) = read(pick, bytes)
                 && let Ok(result) = patch.change.apply(&schema, pod, object.clone())
             {
