@@ -31,6 +31,9 @@ use crate::filters::{Chain, Handler, InFlight, Limits};
 use crate::flowcontrol::{FlowControl, FlowControlMetrics};
 use crate::metrics::Metrics;
 use crate::protobuf;
+use crate::registry::core::service::allocation::AddressRange;
+use crate::registry::core::service::claims::Claims;
+use crate::registry::core::service::hooks::ServiceHooks;
 use crate::registry::{self, Deps, KubeletClientConfig, TokenIssuing};
 use crate::resources::rows::{Storage, rows};
 use crate::resources::schema::Schema;
@@ -137,6 +140,15 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
         config.enablement.features(),
     )?;
     let schema = Arc::new(Schema::builtin());
+    let claims = Claims::new(
+        Arc::clone(&registry),
+        Arc::clone(&store),
+        &flags.etcd_prefix,
+        flags.service_node_port_range.clone(),
+    );
+    let ranges = flags.service_cluster_ip_range.iter().copied().map(AddressRange::new).collect();
+    let services = Arc::new(ServiceHooks::new(Arc::clone(&registry), claims, ranges));
+    core.spawn("service addresses", Arc::clone(&services).maintain(core.stop_token()));
     let deps = Arc::new(Deps {
         schema: schema.clone(),
         registry: Arc::clone(&registry),
@@ -152,8 +164,7 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
             extend: flags.service_account_extend_token_expiration,
         },
         kubelet: kubelet_client(&config),
-        service_ip_ranges: flags.service_cluster_ip_range.clone(),
-        node_ports: flags.service_node_port_range.clone(),
+        services: Arc::clone(&services),
         event_ttl_seconds: flags.event_ttl.as_secs().max(1),
     });
     let strategy = |group: &str, name: &str| registry::strategy(&deps, group, name);
@@ -563,6 +574,7 @@ fn bootstrap_config(
     BootstrapConfig {
         authentication: bootstrap::AuthenticationConfig { client_ca, request_header },
         service,
+        service_ranges: flags.service_cluster_ip_range.iter().map(ToString::to_string).collect(),
         rbac: config.modes.contains(&Mode::Rbac),
         flow_control: flags.enable_priority_and_fairness,
     }

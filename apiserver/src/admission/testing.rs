@@ -35,6 +35,10 @@ impl Cluster {
         Self { stop, tasks, store }
     }
 
+    pub fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
     /// The registry of one more server, of the resources named; ready.
     pub async fn server(&self, resources: &[(&str, &str)]) -> Arc<Registry> {
         let mut stores: HashMap<GroupResource, Arc<dyn ObjectStore>> = HashMap::new();

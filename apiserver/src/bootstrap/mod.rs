@@ -37,6 +37,8 @@ pub struct BootstrapConfig {
     pub authentication: AuthenticationConfig,
     /// `None` leaves the `kubernetes` service to someone else.
     pub service: Option<ServiceConfig>,
+    /// `--service-cluster-ip-range`, one or two of them.
+    pub service_ranges: Vec<String>,
     /// True when roles are what decides.
     pub rbac: bool,
     /// True when priority and fairness is on.
@@ -86,6 +88,9 @@ pub fn start(
             }
             attempt("system namespaces", || objects::namespaces(&loopback, &registry)).await;
             done.namespaces.store(true, Ordering::Release);
+            let ranges = config.service_ranges;
+            attempt("the default service CIDR", || objects::service_cidr(&loopback, &registry, &ranges))
+                .await;
             if let Some(service) = config.service {
                 kubernetes_service::start(
                     service,
@@ -113,6 +118,8 @@ pub fn start(
                 if config.flow_control {
                     attempt("priority and fairness", || flowcontrol::ensure(&loopback, &registry)).await;
                 }
+                attempt("the default service CIDR", || objects::service_cidr(&loopback, &registry, &ranges))
+                    .await;
             }
         };
         stop.run_until_cancelled(begin).await;

@@ -4,7 +4,8 @@ use common::status::Status;
 use serde_json::json;
 
 use super::Loopback;
-use crate::resources::Registry;
+use crate::object::Object;
+use crate::resources::{GroupResource, Registry};
 
 /// Namespaces that exist in every cluster.
 const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "default"];
@@ -20,6 +21,54 @@ pub async fn namespaces(loopback: &Loopback, registry: &Registry) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// The `kubernetes` ServiceCIDR: the ranges of the flag, ready. Ranges that are there are left as they are, but
+/// for a second one that the flag adds.
+pub async fn service_cidr(loopback: &Loopback, registry: &Registry, ranges: &[String]) -> Result<(), Status> {
+    const COLLECTION: &str = "/apis/networking.k8s.io/v1/servicecidrs";
+    let resource = GroupResource::new("networking.k8s.io", "servicecidrs");
+    let Some(store) = registry.get(&resource).filter(|_| !ranges.is_empty()) else { return Ok(()) };
+    let path = format!("{COLLECTION}/kubernetes");
+    let found = match store.cached("", "kubernetes") {
+        Some(found) => Some(found.tree()),
+        None => loopback.get(&path).await?,
+    };
+    let Some(mut found) = found else {
+        let object = json!({"kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1",
+            "metadata": {"name": "kubernetes"}, "spec": {"cidrs": ranges}});
+        loopback.create(COLLECTION, &object).await?;
+        let Some(made) = loopback.get(&path).await? else { return Ok(()) };
+        return ready_service_cidr(loopback, &path, made, ranges).await;
+    };
+    if ranges.len() == 2 && found["spec"]["cidrs"] == json!([ranges[0]]) {
+        found["spec"]["cidrs"] = json!(ranges);
+        return loopback.update(&path, &found).await;
+    }
+    ready_service_cidr(loopback, &path, found, ranges).await
+}
+
+/// Says that it is ready, unless something was said already or it is not ours.
+async fn ready_service_cidr(
+    loopback: &Loopback,
+    path: &str,
+    mut found: Object,
+    ranges: &[String],
+) -> Result<(), Status> {
+    let deleting = !found["metadata"]["deletionTimestamp"].is_null();
+    if deleting || found["spec"]["cidrs"] != json!(ranges) {
+        return Ok(());
+    }
+    let mut conditions = found["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    if conditions.iter().any(|c| c["type"] == "Ready" && c["status"] != "Unknown") {
+        return Ok(());
+    }
+    conditions.retain(|c| c["type"] != "Ready");
+    conditions.push(json!({"type": "Ready", "status": "True", "reason": "",
+        "message": "Kubernetes default Service CIDR is ready",
+        "lastTransitionTime": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()}));
+    found["status"] = json!({ "conditions": conditions });
+    loopback.update(&format!("{path}/status"), &found).await
 }
 
 pub async fn priority_classes(loopback: &Loopback, registry: &Registry) -> Result<(), Status> {

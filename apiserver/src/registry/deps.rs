@@ -1,15 +1,13 @@
 //! What rules with effects may reach.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-use ipnet::IpNet;
 
 use crate::admission::Chain;
 use crate::authentication::TokenAuthenticator;
 use crate::authentication::service_account::Signer;
 use crate::authorization::Authorizer;
+use crate::registry::core::service::hooks::ServiceHooks;
 use crate::resources::Registry;
 use crate::resources::schema::Schema;
 
@@ -24,10 +22,8 @@ pub struct Deps {
     pub authenticator: Arc<dyn TokenAuthenticator>,
     pub tokens: TokenIssuing,
     pub kubelet: KubeletClientConfig,
-    /// `--service-cluster-ip-range`, one or two of them.
-    pub service_ip_ranges: Vec<IpNet>,
-    /// `--service-node-port-range`.
-    pub node_ports: RangeInclusive<u16>,
+    /// Addresses and node ports of services.
+    pub services: Arc<ServiceHooks>,
     /// `--event-ttl`.
     pub event_ttl_seconds: u64,
 }

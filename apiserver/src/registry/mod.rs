@@ -33,7 +33,6 @@ pub mod tree;
 
 use std::sync::Arc;
 
-use core::service::hooks::ServiceHooks;
 pub use deps::{Deps, KubeletClientConfig, TokenIssuing};
 use rules::{KindStrategy, StatusStrategy};
 
@@ -45,8 +44,7 @@ use crate::resources::{CustomHandlers, Strategy};
 pub fn strategy(deps: &Arc<Deps>, group: &str, name: &str) -> Arc<dyn Strategy> {
     match (group, name) {
         ("", "services") => {
-            let hooks = Arc::new(ServiceHooks::new(deps));
-            Arc::new(KindStrategy::with_hooks(table::rules(group, name), hooks))
+            Arc::new(KindStrategy::with_hooks(table::rules(group, name), deps.services.clone()))
         }
         ("", "events") => Arc::new(KindStrategy::with_ttl(table::rules(group, name), deps.event_ttl_seconds)),
         ("", "namespaces/finalize") => Arc::new(core::namespace::finalize()),

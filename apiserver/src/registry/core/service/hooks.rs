@@ -1,103 +1,188 @@
 //! Hands out addresses and ports around writes of services.
+//!
+//! What is chosen is claimed in the store before the service is written ([`super::claims`]), so that servers
+//! on one store cannot give the same to two services, and given back when the write fails or the service goes.
+//! Giving back waits for the next write or [`ServiceHooks::maintain`], whichever is sooner; what is lost with a
+//! server that dies between is found by [`super::repair`].
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use common::status::{FieldErrors, Status};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::{OnceCell, Semaphore};
 
-use super::allocation::{AddressPool, PortPool};
+use super::allocation::{AddressRange, AllocationError, PortMap};
+use super::claims::{Claimed, Claims};
+use super::repair::Leaks;
 use super::{
     cluster_ips, is_headless, needs_cluster_ip, needs_health_check_port, needs_node_port, node_ports,
 };
 use crate::object::{self, Object};
-use crate::registry::deps::Deps;
 use crate::registry::tree::{field, has, int, items, items_mut, remove, set, strings, struct_mut, text};
 use crate::resources::{Hooks, Registry, Rollback};
 
-/// How old the pools may grow before they are rebuilt from the Services there are.
-const REPAIR_INTERVAL: Duration = Duration::from_secs(180);
-
-struct Pools {
-    addresses: Vec<AddressPool>,
-    ports: PortPool,
-    repaired: Option<Instant>,
-    /// Writes under way; a rebuild would forget what they hold.
-    pending: usize,
-}
+/// How many addresses are tried that other servers turn out to have claimed.
+const ATTEMPTS_MAX: u32 = 100;
+/// How many writes' addresses and ports may wait to be given back while the store is away.
+const RETURNED_MAX: usize = 10_000;
 
 /// See the module.
 pub struct ServiceHooks {
-    registry: Arc<Registry>,
-    pools: Arc<Mutex<Pools>>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) claims: Claims,
+    pub(super) ranges: Vec<AddressRange>,
+    pub(super) leaks: Mutex<Leaks>,
+    /// Nothing is handed out before what is there has been claimed.
+    ready: OnceCell<()>,
+    /// One write of the ports at a time, so that those of one server do not make each other try again.
+    ports_turn: Semaphore,
+    returned: Arc<Mutex<Vec<Held>>>,
 }
 
-/// What one write holds until it is known to have succeeded.
-#[derive(Default)]
+/// What one write has claimed, or replaces.
+#[derive(Debug, Default)]
 struct Held {
-    addresses: Vec<IpAddr>,
+    addresses: Vec<Claimed>,
     ports: Vec<u16>,
 }
 
-impl Pools {
-    fn release(&mut self, held: &Held) {
-        for ip in &held.addresses {
-            self.addresses.iter_mut().filter(|p| p.is_ipv4() == ip.is_ipv4()).for_each(|p| p.release(*ip));
-        }
-        held.ports.iter().for_each(|port| self.ports.release(*port));
+/// To be given back. Past the limit it is left to the repair.
+fn put_back(returned: &Mutex<Vec<Held>>, held: Held) {
+    let mut returned = returned.lock();
+    if returned.len() < RETURNED_MAX {
+        returned.push(held);
     }
+}
 
-    fn repair(&mut self, services: &[Object], now: Instant) {
-        self.addresses.iter_mut().for_each(AddressPool::clear);
-        self.ports.clear();
-        for service in services {
-            for ip in cluster_ips(service) {
-                for pool in self.addresses.iter_mut().filter(|p| p.is_ipv4() == ip.is_ipv4()) {
-                    // another service may hold it twice, or an older range may have given it: neither is ours
-                    let _ = pool.reserve(ip);
-                }
-            }
-            for port in node_ports(service) {
-                let _ = self.ports.reserve(port);
-            }
-        }
-        self.repaired = Some(now);
+impl Held {
+    fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.ports.is_empty()
     }
 }
 
 impl ServiceHooks {
-    pub fn new(deps: &Deps) -> Self {
-        let pools = Pools {
-            addresses: deps.service_ip_ranges.iter().copied().map(AddressPool::new).collect(),
-            ports: PortPool::new(deps.node_ports.clone()),
-            repaired: None,
-            pending: 0,
-        };
-        Self { registry: deps.registry.clone(), pools: Arc::new(Mutex::new(pools)) }
+    pub fn new(registry: Arc<Registry>, claims: Claims, ranges: Vec<AddressRange>) -> Self {
+        Self {
+            registry,
+            claims,
+            ranges,
+            leaks: Mutex::default(),
+            ready: OnceCell::new(),
+            ports_turn: Semaphore::new(1),
+            returned: Arc::default(),
+        }
     }
 
-    fn repair_when_due(&self) -> Result<(), Status> {
-        let now = Instant::now();
-        let due = {
-            let pools = self.pools.lock();
-            pools.pending == 0 && pools.repaired.is_none_or(|at| now.duration_since(at) > REPAIR_INTERVAL)
-        };
-        if !due {
+    /// Gives back what failed or replaced writes held. What cannot be given back now waits.
+    pub(super) async fn give_back(&self) {
+        let all = std::mem::take(&mut *self.returned.lock());
+        for held in all {
+            if let Err(status) = self.release(&held).await {
+                tracing::debug!(%status, "giving back addresses and ports; will try again");
+                put_back(&self.returned, held);
+            }
+        }
+    }
+
+    async fn release(&self, held: &Held) -> Result<(), Status> {
+        for claimed in &held.addresses {
+            self.claims.release(claimed).await?;
+        }
+        if held.ports.is_empty() {
             return Ok(());
         }
-        let store = self.registry.store("", "services");
-        if !store.synced() {
-            return Err(Status::service_unavailable("the cache of services is not ready yet"));
+        let _turn = self.ports_turn.acquire().await;
+        self.claims
+            .change_ports(|map| {
+                held.ports.iter().for_each(|port| map.release(*port));
+                Ok(((), true))
+            })
+            .await
+    }
+
+    async fn addresses(
+        &self,
+        service: &mut Object,
+        old: Option<&Object>,
+        dry_run: bool,
+        taken: &mut Held,
+    ) -> Result<(), Status> {
+        let mut lost: BTreeSet<IpAddr> = BTreeSet::new();
+        for _ in 0..ATTEMPTS_MAX {
+            let mut candidate = service.clone();
+            let mut chosen = Vec::new();
+            let known = |ip: IpAddr| lost.contains(&ip) || self.claims.is_known(ip);
+            allocate_cluster(&mut candidate, old, &self.ranges, &known, &mut chosen)?;
+            if !dry_run {
+                let mut clash = None;
+                for ip in chosen {
+                    match self.claim(ip, &candidate).await? {
+                        Some(claimed) => taken.addresses.push(claimed),
+                        None => {
+                            clash = Some(ip);
+                            break;
+                        }
+                    }
+                }
+                if let Some(ip) = clash {
+                    if cluster_ips(service).contains(&ip) {
+                        return Err(address_refused(service, ip, &AllocationError::Taken("IP")));
+                    }
+                    lost.insert(ip);
+                    for claimed in std::mem::take(&mut taken.addresses) {
+                        self.claims.release(&claimed).await?;
+                    }
+                    continue;
+                }
+            }
+            *service = candidate;
+            return Ok(());
         }
-        let services: Vec<Object> = store.cached_list("").iter().map(|s| s.tree()).collect();
-        let mut pools = self.pools.lock();
-        if pools.pending == 0 {
-            pools.repair(&services, now);
+        Err(no_address(service, &AllocationError::Full))
+    }
+
+    async fn ports(
+        &self,
+        service: &mut Object,
+        old: Option<&Object>,
+        dry_run: bool,
+        taken: &mut Held,
+    ) -> Result<(), Status> {
+        let spec = field(service, "spec");
+        if !needs_node_port(spec) && !needs_health_check_port(spec) && node_ports(service).is_empty() {
+            return Ok(());
+        }
+        let _turn = self.ports_turn.acquire().await;
+        let given = service.clone();
+        let (written, chosen) = self
+            .claims
+            .change_ports(|map| {
+                let (mut candidate, mut chosen) = (given.clone(), Vec::new());
+                allocate_ports(&mut candidate, old, map, &mut chosen)?;
+                let changed = !dry_run && !chosen.is_empty();
+                Ok(((candidate, chosen), changed))
+            })
+            .await?;
+        *service = written;
+        if !dry_run {
+            taken.ports = chosen;
         }
         Ok(())
+    }
+
+    /// What the old service has and the new one does not.
+    async fn replaced(&self, service: &Object, old: &Object) -> Result<Held, Status> {
+        let (ips, ports) = (cluster_ips(service), node_ports(service));
+        let mut held = Held::default();
+        for ip in cluster_ips(old).into_iter().filter(|ip| !ips.contains(ip)) {
+            held.addresses.extend(self.claims.claim_of(ip, old).await?);
+        }
+        held.ports = node_ports(old).into_iter().filter(|port| !ports.contains(port)).collect();
+        Ok(held)
     }
 }
 
@@ -107,8 +192,18 @@ fn refused(service: &Object, path: &str, value: &Value, why: &str) -> Status {
     Status::invalid("", "Service", object::name(service), &errors)
 }
 
+fn address_refused(service: &Object, ip: IpAddr, error: &AllocationError) -> Status {
+    let given = strings(field(service, "spec"), "clusterIPs");
+    refused(service, "spec.clusterIPs", &json!(given), &format!("failed to allocate IP {ip}: {error}"))
+}
+
+fn no_address(service: &Object, error: &AllocationError) -> Status {
+    let name = object::name(service);
+    Status::internal(format!("failed to allocate a serviceIP for Service \"{name}\": {error}"))
+}
+
 /// Fills ipFamilyPolicy and ipFamilies.
-fn families(service: &mut Object, old: Option<&Object>, pools: &Pools) -> Result<(), Status> {
+fn families(service: &mut Object, old: Option<&Object>, ranges: &[AddressRange]) -> Result<(), Status> {
     let whole = service.clone();
     let Some(spec) = struct_mut(service, "spec") else { return Ok(()) };
     let selectorless = text(spec, "clusterIP") == "None"
@@ -137,7 +232,7 @@ fn families(service: &mut Object, old: Option<&Object>, pools: &Pools) -> Result
         ));
     }
     let mut chosen: Vec<String> = strings(spec, "ipFamilies").into_iter().map(str::to_owned).collect();
-    let known = |family: &str| pools.addresses.iter().any(|p| p.family() == family);
+    let known = |family: &str| ranges.iter().any(|p| p.family() == family);
     for (i, ip) in strings(spec, "clusterIPs").iter().enumerate().skip(chosen.len()) {
         let Ok(ip) = ip.parse::<IpAddr>() else { break };
         let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
@@ -151,9 +246,9 @@ fn families(service: &mut Object, old: Option<&Object>, pools: &Pools) -> Result
         }
         chosen.push(family.to_owned());
     }
-    let default = pools.addresses.first().map_or("IPv4", AddressPool::family);
+    let default = ranges.first().map_or("IPv4", AddressRange::family);
     if !selectorless {
-        if text(spec, "ipFamilyPolicy") == "RequireDualStack" && pools.addresses.len() < 2 {
+        if text(spec, "ipFamilyPolicy") == "RequireDualStack" && ranges.len() < 2 {
             return Err(refused(
                 &whole,
                 "spec.ipFamilyPolicy",
@@ -173,7 +268,7 @@ fn families(service: &mut Object, old: Option<&Object>, pools: &Pools) -> Result
     if chosen.is_empty() {
         chosen.push(default.to_owned());
     }
-    if !single && chosen.len() == 1 && (selectorless || pools.addresses.len() == 2) {
+    if !single && chosen.len() == 1 && (selectorless || ranges.len() == 2) {
         chosen.push(if chosen[0] == "IPv4" { "IPv6" } else { "IPv4" }.to_owned());
     }
     set(spec, "ipFamilies", json!(chosen));
@@ -183,35 +278,34 @@ fn families(service: &mut Object, old: Option<&Object>, pools: &Pools) -> Result
 fn allocate_addresses(
     service: &mut Object,
     old: Option<&Object>,
-    pools: &mut Pools,
-    held: &mut Held,
+    ranges: &[AddressRange],
+    taken: &dyn Fn(IpAddr) -> bool,
+    chosen: &mut Vec<IpAddr>,
 ) -> Result<(), Status> {
     let had: Vec<IpAddr> = old.map(cluster_ips).unwrap_or_default();
-    let given: Vec<String> =
-        strings(field(service, "spec"), "clusterIPs").into_iter().map(str::to_owned).collect();
-    let families: Vec<String> =
-        strings(field(service, "spec"), "ipFamilies").into_iter().map(str::to_owned).collect();
+    let own = |key: &str| -> Vec<String> {
+        strings(field(service, "spec"), key).into_iter().map(str::to_owned).collect()
+    };
+    let (given, families) = (own("clusterIPs"), own("ipFamilies"));
     let mut result = Vec::new();
     for (i, family) in families.iter().enumerate() {
-        let Some(pool) = pools.addresses.iter_mut().find(|p| p.family() == family) else { continue };
+        let Some(range) = ranges.iter().find(|range| range.family() == family) else { continue };
         match given.get(i).map(|ip| ip.parse::<IpAddr>()) {
             Some(Ok(ip)) if had.contains(&ip) => result.push(ip),
             Some(Ok(ip)) => {
-                pool.reserve(ip).map_err(|e| {
-                    let why = format!("failed to allocate IP {ip}: {e}");
-                    refused(service, "spec.clusterIPs", &json!(given), &why)
-                })?;
-                held.addresses.push(ip);
+                // Whether it is taken is for the claim to say.
+                range.check(ip).map_err(|error| address_refused(service, ip, &error))?;
+                chosen.push(ip);
                 result.push(ip);
             }
             // validation names the bad address
-            Some(Err(_)) => return Ok(()),
+            Some(Err(_)) => {
+                chosen.clear();
+                return Ok(());
+            }
             None => {
-                let ip = pool.reserve_any().map_err(|e| {
-                    let name = object::name(service);
-                    Status::internal(format!("failed to allocate a serviceIP for Service \"{name}\": {e}"))
-                })?;
-                held.addresses.push(ip);
+                let ip = range.choose(taken).map_err(|error| no_address(service, &error))?;
+                chosen.push(ip);
                 result.push(ip);
             }
         }
@@ -226,8 +320,8 @@ fn allocate_addresses(
 fn allocate_ports(
     service: &mut Object,
     old: Option<&Object>,
-    pools: &mut Pools,
-    held: &mut Held,
+    map: &mut PortMap,
+    chosen: &mut Vec<u16>,
 ) -> Result<(), Status> {
     let had = old.map(node_ports).unwrap_or_default();
     let whole = service.clone();
@@ -254,20 +348,19 @@ fn allocate_ports(
             (None, Some(shared)) if asked == 0 => shared,
             (Some(asked), _) => {
                 if !had.contains(&asked) {
-                    pools.ports.reserve(asked).map_err(|e| {
+                    map.reserve(asked).map_err(|e| {
                         refused(&whole, &format!("spec.ports[{i}].nodePort"), &json!(asked), &e.to_string())
                     })?;
-                    held.ports.push(asked);
+                    chosen.push(asked);
                 }
                 asked
             }
             (None, _) if asked != 0 => continue,
             (None, _) => {
-                let port = pools
-                    .ports
+                let port = map
                     .reserve_any()
                     .map_err(|e| Status::internal(format!("failed to allocate a nodePort: {e}")))?;
-                held.ports.push(port);
+                chosen.push(port);
                 port
             }
         };
@@ -280,12 +373,12 @@ fn allocate_ports(
         match asked {
             Some(port) if had.contains(&port) => {}
             Some(port) => {
-                pools.ports.reserve(port).map_err(failed)?;
-                held.ports.push(port);
+                map.reserve(port).map_err(failed)?;
+                chosen.push(port);
             }
             None => {
-                let port = pools.ports.reserve_any().map_err(failed)?;
-                held.ports.push(port);
+                let port = map.reserve_any().map_err(failed)?;
+                chosen.push(port);
                 set(spec, "healthCheckNodePort", port);
             }
         }
@@ -293,33 +386,35 @@ fn allocate_ports(
     Ok(())
 }
 
-fn allocate(
+fn allocate_cluster(
     service: &mut Object,
     old: Option<&Object>,
-    pools: &mut Pools,
-    held: &mut Held,
+    ranges: &[AddressRange],
+    taken: &dyn Fn(IpAddr) -> bool,
+    chosen: &mut Vec<IpAddr>,
 ) -> Result<(), Status> {
     if needs_cluster_ip(field(service, "spec")) {
-        families(service, old, pools)?;
+        families(service, old, ranges)?;
         let spec = field(service, "spec");
         if is_headless(spec) {
             if let Some(spec) = struct_mut(service, "spec") {
                 set(spec, "clusterIP", "None");
                 set(spec, "clusterIPs", json!(["None"]));
             }
-        } else {
-            allocate_addresses(service, old, pools, held)?;
+            return Ok(());
         }
-    } else if let Some(spec) = struct_mut(service, "spec")
+        return allocate_addresses(service, old, ranges, taken, chosen);
+    }
+    if let Some(spec) = struct_mut(service, "spec")
         && text(spec, "clusterIP").is_empty()
     {
         remove(spec, "clusterIP");
     }
-    allocate_ports(service, old, pools, held)
+    Ok(())
 }
 
 struct Reservation {
-    pools: Arc<Mutex<Pools>>,
+    returned: Arc<Mutex<Vec<Held>>>,
     /// Given back when the write fails.
     taken: Held,
     /// Given back when it succeeds.
@@ -335,10 +430,10 @@ impl Rollback for Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut pools = self.pools.lock();
-        pools.pending = pools.pending.saturating_sub(1);
-        let back = if self.committed { &self.replaced } else { &self.taken };
-        pools.release(back);
+        let back = std::mem::take(if self.committed { &mut self.replaced } else { &mut self.taken });
+        if !back.is_empty() {
+            put_back(&self.returned, back);
+        }
     }
 }
 
@@ -348,52 +443,56 @@ impl Hooks for ServiceHooks {
         &self,
         service: &mut Object,
         old: Option<&Object>,
-        _dry_run: bool,
+        dry_run: bool,
     ) -> Result<Box<dyn Rollback>, Status> {
-        self.repair_when_due()?;
-        let mut taken = Held::default();
-        {
-            let mut pools = self.pools.lock();
-            if let Err(status) = allocate(service, old, &mut pools, &mut taken) {
-                pools.release(&taken);
-                return Err(status);
-            }
-            pools.pending += 1;
+        self.ready.get_or_try_init(|| self.repair()).await?;
+        self.give_back().await;
+        let mut reservation = Reservation {
+            returned: self.returned.clone(),
+            taken: Held::default(),
+            replaced: Held::default(),
+            committed: false,
+        };
+        // What an error leaves claimed goes back with the reservation.
+        self.addresses(service, old, dry_run, &mut reservation.taken).await?;
+        self.ports(service, old, dry_run, &mut reservation.taken).await?;
+        if let Some(old) = old.filter(|_| !dry_run) {
+            reservation.replaced = self.replaced(service, old).await?;
         }
-        let (ips, ports) = (cluster_ips(service), node_ports(service));
-        let replaced = old.map_or_else(Held::default, |old| Held {
-            addresses: cluster_ips(old).into_iter().filter(|ip| !ips.contains(ip)).collect(),
-            ports: node_ports(old).into_iter().filter(|p| !ports.contains(p)).collect(),
-        });
-        // a dry run is never committed, so what it took goes back
-        Ok(Box::new(Reservation { pools: self.pools.clone(), taken, replaced, committed: false }))
+        Ok(Box::new(reservation))
     }
 
     async fn after_delete(&self, service: &Object) {
-        let held = Held { addresses: cluster_ips(service), ports: node_ports(service) };
-        self.pools.lock().release(&held);
+        let mut held = Held { addresses: Vec::new(), ports: node_ports(service) };
+        for ip in cluster_ips(service) {
+            match self.claims.claim_of(ip, service).await {
+                Ok(claimed) => held.addresses.extend(claimed),
+                Err(status) => tracing::warn!(%ip, %status, "looking for the claim on an address"),
+            }
+        }
+        if !held.is_empty() {
+            put_back(&self.returned, held);
+            self.give_back().await;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::testing::{Cluster, named, put};
 
-    fn pools() -> Pools {
-        Pools {
-            addresses: vec![AddressPool::new("10.96.0.0/24".parse().expect("range"))],
-            ports: PortPool::new(30000..=32767),
-            repaired: None,
-            pending: 0,
-        }
+    fn ranges() -> Vec<AddressRange> {
+        vec![AddressRange::new("10.96.0.0/24".parse().expect("range"))]
     }
 
     fn check(spec: Value) -> Value {
         let mut service = json!({"metadata": {"name": "a"}, "spec": spec});
         (super::super::RULES.default)(&mut service);
         (super::super::RULES.prepare_create)(&mut service);
-        let mut held = Held::default();
-        allocate(&mut service, None, &mut pools(), &mut held).expect("allocates");
+        allocate_cluster(&mut service, None, &ranges(), &|_| false, &mut Vec::new()).expect("address");
+        let mut map = PortMap::new(30000..=32767);
+        allocate_ports(&mut service, None, &mut map, &mut Vec::new()).expect("ports");
         let mut errors = FieldErrors::new();
         (super::super::RULES.validate)(&service, &mut errors);
         assert!(errors.is_empty(), "{errors:?}");
@@ -421,17 +520,108 @@ mod tests {
         assert!(external.get("clusterIP").is_none());
     }
 
-    #[test]
-    fn a_taken_address_is_refused() {
-        let mut pools = pools();
-        let mut held = Held::default();
-        let mut service = json!({"metadata": {"name": "a"},
-            "spec": {"type": "ClusterIP", "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"]}});
-        allocate(&mut service.clone(), None, &mut pools, &mut held).expect("free");
-        let status = allocate(&mut service, None, &mut pools, &mut held).expect_err("taken");
+    const RESOURCES: [(&str, &str); 2] = [("", "services"), ("networking.k8s.io", "ipaddresses")];
+
+    fn hooks(
+        cluster: &Cluster,
+        registry: &Arc<Registry>,
+        range: &str,
+        ports: std::ops::RangeInclusive<u16>,
+    ) -> Arc<ServiceHooks> {
+        let claims = Claims::new(registry.clone(), cluster.store(), "/registry", ports);
+        let ranges = vec![AddressRange::new(range.parse().expect("range"))];
+        Arc::new(ServiceHooks::new(registry.clone(), claims, ranges))
+    }
+
+    fn service(name: &str, spec: Value) -> Value {
+        let mut service = named("Service", name, json!({ "spec": spec }));
+        (super::super::RULES.default)(&mut service);
+        (super::super::RULES.prepare_create)(&mut service);
+        service
+    }
+
+    async fn write(hooks: &ServiceHooks, mut service: Value) -> Result<Value, Status> {
+        let guard = hooks.begin_write(&mut service, None, false).await?;
+        hooks.registry.store("", "services").create(&service, None).await?;
+        guard.commit();
+        Ok(service)
+    }
+
+    #[tokio::test]
+    async fn two_servers_never_hand_out_the_same() {
+        let cluster = Cluster::start();
+        let mut servers = Vec::new();
+        for _ in 0..2 {
+            let registry = cluster.server(&RESOURCES).await;
+            servers.push(hooks(&cluster, &registry, "10.96.0.0/27", 30000..=30019));
+        }
+        let mut running = tokio::task::JoinSet::new();
+        for i in 0..40 {
+            let hooks = servers[i % 2].clone();
+            let spec = json!({"type": "NodePort", "ports": [{"port": 80}]});
+            running.spawn(async move { write(&hooks, service(&format!("s{i}"), spec)).await });
+        }
+        let (mut ips, mut ports) = (BTreeSet::new(), BTreeSet::new());
+        while let Some(done) = running.join_next().await {
+            match done.expect("no panic") {
+                Ok(service) => {
+                    assert!(ips.insert(cluster_ips(&service)[0]), "{service}");
+                    assert!(ports.insert(node_ports(&service)[0]), "{service}");
+                }
+                Err(status) => assert!(status.message.ends_with("range is full"), "{}", status.message),
+            }
+        }
+        assert_eq!((ips.len(), ports.len()), (20, 20));
+    }
+
+    #[tokio::test]
+    async fn a_taken_address_is_refused_and_a_freed_one_is_not() {
+        let cluster = Cluster::start();
+        let registry = cluster.server(&RESOURCES).await;
+        let hooks = hooks(&cluster, &registry, "10.96.0.0/24", 30000..=32767);
+        let spec =
+            json!({"clusterIP": "10.96.0.9", "type": "NodePort", "ports": [{"port": 1, "nodePort": 30001}]});
+        let first = write(&hooks, service("a", spec.clone())).await.expect("free");
+        let told = write(&hooks, service("b", spec.clone())).await.expect_err("taken");
         assert_eq!(
-            status.message,
-            "Service \"a\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.9\"]: failed to allocate IP 10.96.0.9: provided IP is already allocated"
+            told.message,
+            "Service \"b\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.9\"]: failed to allocate IP 10.96.0.9: provided IP is already allocated"
         );
+        let told = write(
+            &hooks,
+            service("b", json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 30001}]})),
+        )
+        .await
+        .expect_err("taken");
+        assert_eq!(
+            told.message,
+            "Service \"b\" is invalid: spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated"
+        );
+        hooks.after_delete(&first).await;
+        let mut again = service("c", spec.clone());
+        drop(hooks.begin_write(&mut again, None, false).await.expect("free again"));
+        let mut again = service("d", spec);
+        drop(hooks.begin_write(&mut again, None, true).await.expect("given back"));
+        let (map, _) = hooks.claims.read_ports().await.expect("ports");
+        assert!(!map.is_taken(30001));
+    }
+
+    #[tokio::test]
+    async fn what_is_there_is_claimed_before_anything_is_handed_out() {
+        let cluster = Cluster::start();
+        let registry = cluster.server(&RESOURCES).await;
+        let object = named(
+            "Service",
+            "old",
+            json!({"spec": {"type": "NodePort", "clusterIP": "10.96.0.7",
+            "clusterIPs": ["10.96.0.7"], "ports": [{"port": 1, "nodePort": 30005}]}}),
+        );
+        put(&[&registry], "", "services", object).await;
+        let hooks = hooks(&cluster, &registry, "10.96.0.0/24", 30000..=32767);
+        write(&hooks, service("new", json!({"ports": [{"port": 1}]}))).await.expect("written");
+        let claimed = registry.store("networking.k8s.io", "ipaddresses").get("", "10.96.0.7", None).await;
+        let claimed = claimed.expect("claimed").tree();
+        assert_eq!(claimed["spec"]["parentRef"]["name"], "old");
+        assert!(hooks.claims.read_ports().await.expect("ports").0.is_taken(30005));
     }
 }

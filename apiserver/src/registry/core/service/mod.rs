@@ -1,10 +1,13 @@
 //! Services: types and their transitions, and the addresses and ports they own.
 //!
-//! Rules are pure; what is handed out lives in [`allocation`], reached through [`hooks`]. Answers to
+//! Rules are pure; what there is to hand out is in [`allocation`], what is taken in [`claims`], and [`hooks`] brings
+//! the two together around writes. Answers to
 //! `pkg/registry/core/service`.
 
 pub mod allocation;
+pub mod claims;
 pub mod hooks;
+mod repair;
 mod transitions;
 mod validation;
 
