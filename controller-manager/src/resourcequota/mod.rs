@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use common::quota::{ResourceList, resource_of, scopes_of};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::controller::{Change, Error, Informer, Key, Outcome, Queue, Reconcile, Rest, View};
 use crate::daemon::Context;
@@ -31,6 +32,8 @@ pub(crate) struct ResourceQuotas {
     queue: Arc<Queue>,
     /// What discovery last found, by group and resource.
     resources: Mutex<BTreeMap<(String, String), Arc<Resource>>>,
+    /// A quota may count what no other did.
+    asked: Notify,
     period: Duration,
 }
 
@@ -43,15 +46,19 @@ pub fn start(context: &mut Context) {
         quotas: quotas.clone(),
         queue: queue.clone(),
         resources: Mutex::default(),
+        asked: Notify::new(),
         period: context.config.resource_quota_sync_period,
     });
     {
-        let queue = queue.clone();
+        let controller = controller.clone();
         // A changed status is admission's or our own.
         quotas.on_change(move |change| match change {
-            Change::Added(quota) => queue.add(quota.key()),
-            Change::Updated { old, new } if old.spec != new.spec => queue.add(new.key()),
-            _ => {}
+            Change::Updated { old, new } if old.spec == new.spec => {}
+            Change::Deleted(_) => {}
+            Change::Added(quota) | Change::Updated { new: quota, .. } => {
+                controller.queue.add(quota.key());
+                controller.asked.notify_one();
+            }
         });
     }
     {
@@ -109,9 +116,11 @@ fn plan(quota: &ResourceQuota, fresh: &ResourceList) -> Option<Value> {
     let used = used.only(|name| hard.get(name).is_some());
     let has_status = quota.status["hard"].is_object() && quota.status["used"].is_object();
     let right = ResourceList::read(&quota.status["hard"]) == hard && used == before;
-    let nothing_to_say = hard.is_empty() && !has_status;
-    (!nothing_to_say && !(has_status && right))
-        .then(|| json!({"hard": hard.to_tree(), "used": used.to_tree()}))
+    // One that limits nothing needs no status.
+    if right && (has_status || hard.is_empty()) {
+        return None;
+    }
+    Some(json!({"hard": hard.to_tree(), "used": used.to_tree()}))
 }
 
 #[async_trait]

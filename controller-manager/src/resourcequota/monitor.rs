@@ -11,7 +11,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 
-use super::{ResourceQuotas, counted};
+use super::{ResourceQuotas, SETTLE, counted};
 use crate::controller::{View, message_of};
 use crate::discovery::{Resource, discover};
 
@@ -49,6 +49,7 @@ pub async fn run(controller: Arc<ResourceQuotas>, client: Client, tasks: Tasks) 
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(RESYNC) => {}
+            () = controller.asked.notified() => tokio::time::sleep(SETTLE).await,
         }
     }
 }
