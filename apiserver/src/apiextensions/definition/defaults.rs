@@ -9,11 +9,11 @@ use crate::registry::tree::{child_mut, default_to, default_zero, field, items, s
 pub(super) fn default(crd: &mut Object) {
     if let Some(spec) = struct_mut(crd, "spec") {
         let kind = text(field(spec, "names"), "kind").to_owned();
-        if let Some(names) = struct_mut(spec, "names") {
-            if !kind.is_empty() {
-                default_zero(names, "singular", kind.to_lowercase());
-                default_zero(names, "listKind", format!("{kind}List"));
-            }
+        if let Some(names) = struct_mut(spec, "names")
+            && !kind.is_empty()
+        {
+            default_zero(names, "singular", kind.to_lowercase());
+            default_zero(names, "listKind", format!("{kind}List"));
         }
         default_to(spec, "conversion", json!({"strategy": "None"}));
         let service = child_mut(spec, "conversion")

@@ -82,7 +82,7 @@ pub fn has_finalizer(crd: &Object) -> bool {
 }
 
 fn begin_deletion(crd: &mut Object) {
-    if has_finalizer(crd) || condition(crd, "Terminating").is_some_and(|c| is_true(c)) {
+    if has_finalizer(crd) || condition(crd, "Terminating").is_some_and(is_true) {
         return;
     }
     let metadata = metadata_mut(crd);

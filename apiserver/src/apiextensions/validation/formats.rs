@@ -191,7 +191,7 @@ fn is_card(text: &str) -> bool {
             }
         })
         .sum();
-    (13..=16).contains(&digits.len()) && sum % 10 == 0
+    (13..=16).contains(&digits.len()) && sum.is_multiple_of(10)
 }
 
 fn is_ssn(text: &str) -> bool {
