@@ -192,7 +192,7 @@ impl CustomKind {
 
     /// The CEL rules of this version; `None` when it has none.
     pub fn rules(&self) -> Option<&cel::Rules> {
-        self.rules.get_or_init(|| cel::Rules::compile(&self.schema())).as_ref()
+        self.rules.get_or_init(|| cel::Rules::compile(self.schema())).as_ref()
     }
 
     /// The object as this version shows it.

@@ -144,9 +144,6 @@ pub fn set_condition(crd: &mut Object, kind: &str, on: bool, reason: &str, messa
 fn warnings(crd: &Object, old: Option<&Object>) -> Vec<String> {
     let known = old.map(properties::unrecognized_formats).unwrap_or_default();
     let mut out = Vec::new();
-    if properties::has_rules(crd) && !old.is_some_and(properties::has_rules) {
-        out.push("x-kubernetes-validations: rules are not evaluated by this server".to_owned());
-    }
     for format in properties::unrecognized_formats(crd) {
         let text = format!("unrecognized format \"{format}\"");
         if !known.contains(&format) && !out.contains(&text) {

@@ -108,12 +108,6 @@ fn any_node(schema: &Value, test: &dyn Fn(&Value) -> bool) -> bool {
         || ["allOf", "anyOf", "oneOf"].iter().any(|key| items(schema, key).iter().any(|s| any_node(s, test)))
 }
 
-/// Whether any schema has rules in CEL.
-pub(super) fn has_rules(crd: &Object) -> bool {
-    let rules = |schema: &Value| !items(schema, "x-kubernetes-validations").is_empty();
-    versions_of(crd).iter().any(|v| any_node(at(v, &["schema", "openAPIV3Schema"]), &rules))
-}
-
 /// Formats that are not checked, in the order they are found.
 pub(super) fn unrecognized_formats(crd: &Object) -> Vec<String> {
     let found = std::cell::RefCell::new(Vec::new());
