@@ -56,7 +56,9 @@ fn only_the_apiserver_touches_storage() -> Result<()> {
             .context("dependencies")?
             .iter()
             .any(|d| matches!(d["name"].as_str(), Some("etcd-client" | "redb")));
-        ensure!(!uses_store || package["name"] == "apiserver", "{} depends on a store", package["name"]);
+        // The benchmark, a developer's tool, measures etcd beside the apiserver.
+        let may = package["name"] == "apiserver" || package["name"] == "hack";
+        ensure!(!uses_store || may, "{} depends on a store", package["name"]);
     }
     Ok(())
 }

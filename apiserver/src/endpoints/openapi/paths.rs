@@ -6,7 +6,7 @@ use super::custom::CustomTypes;
 use super::facts::Facts;
 use super::operations::{ANY, Content, EVENTS, OBJECT, Operation, PathItem, RequestBody};
 use super::parameters::{self, Parameter, Parameters};
-use crate::endpoints::handlers::patch::SUPPORTED;
+use crate::endpoints::handlers::patch;
 use crate::resources::{ResourceDef, SubresourceDef, SubresourceHandler, Table};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -391,7 +391,7 @@ fn views<'a>(
     }
     if has("patch") {
         let mut op = place.operation("patch", format!("patch{whole}"), format!("partially update {what}"));
-        op.body = Some(RequestBody { ty: PATCH, required: true, consumes: SUPPORTED });
+        op.body = Some(RequestBody { ty: PATCH, required: true, consumes: patch::supported(place.def) });
         op.parameters = parameters::patch();
         op.codes = &[200, 201];
         out.push(op);

@@ -21,6 +21,7 @@ use super::{body, respond_written, update};
 use crate::cacher::Preconditions;
 use crate::object::{Object, str_at};
 use crate::request::{ApiRequest, Response};
+use crate::resources::ResourceDef;
 use crate::resources::schema::{Schema, TypeId};
 
 /// What all copies of one patch may add together (`JSONPatchMaxCopyBytes`).
@@ -38,11 +39,15 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 const STRATEGIC_MERGE_PATCH: &str = "application/strategic-merge-patch+json";
 const APPLY_PATCH: &str = "application/apply-patch+yaml";
 /// What a patch may be.
-pub(in super::super) const SUPPORTED: &[&str] =
-    &[JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, APPLY_PATCH];
+const SUPPORTED: &[&str] = &[JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, APPLY_PATCH];
 
 /// Custom resources know no strategic merge.
 const SUPPORTED_CUSTOM: &[&str] = &[JSON_PATCH, MERGE_PATCH, APPLY_PATCH];
+
+/// What a patch of this resource may be.
+pub(in super::super) fn supported(def: &ResourceDef) -> &'static [&'static str] {
+    if def.custom.is_some() { SUPPORTED_CUSTOM } else { SUPPORTED }
+}
 
 /// A patch that was read.
 pub(in super::super) struct Patch {
@@ -62,8 +67,9 @@ pub(in super::super) async fn serve(scope: &Scope<'_>, request: ApiRequest) -> R
     let (parts, body) = body(request).await?;
     let output = negotiation::output(&parts.headers, true)?;
     let media_type = negotiation::media_type(&parts.headers);
-    if scope.def.custom.is_some() && media_type == STRATEGIC_MERGE_PATCH {
-        return Err(Status::unsupported_media_type(SUPPORTED_CUSTOM));
+    let supported = supported(&scope.def);
+    if !supported.contains(&media_type.as_str()) {
+        return Err(Status::unsupported_media_type(supported));
     }
     if media_type == APPLY_PATCH {
         let options = WriteOptions::parse_apply(&Query::parse(&scope.ctx.query))?;
