@@ -1,9 +1,11 @@
 //! The format of a backup: a head, the keys in order, and a digest of all of it, so that a file that was cut
 //! short or changed is never restored. Numbers are little-endian.
 //!
-//!     head   "pintle store backup\n", format u32, revision u64, keys u64, made at (ms) u64
-//!     key    1, key length u32, value length u32, expires at (ms) u64, key, value
-//!     end    0, SHA-256 of everything before
+//! ```text
+//! head   "pintle store backup\n", format u32, revision u64, keys u64, made at (ms) u64
+//! key    1, key length u32, value length u32, expires at (ms) u64, key, value
+//! end    0, SHA-256 of everything before
+//! ```
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
