@@ -114,9 +114,9 @@ fn fields_have_owners() -> Result<()> {
         args.extend_from_slice(more);
         cluster.kubectl_in(&args, &config(data))
     };
-    apply("one", "a: x, b: y", &[])?;
+    apply("one", "a: first, b: first", &[])?;
     let before = ns.json(&["get", "configmap", "c"])?;
-    apply("one", "a: x, b: y", &[])?;
+    apply("one", "a: first, b: first", &[])?;
     let after = ns.json(&["get", "configmap", "c"])?;
     ensure!(
         before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"],
@@ -125,14 +125,14 @@ fn fields_have_owners() -> Result<()> {
     refused(
         &ns,
         &["apply", "--server-side", "--field-manager=two"],
-        &config("a: z"),
+        &config("a: second"),
         "conflict with \"one\": .data.a",
     )?;
-    apply("two", "a: z", &["--force-conflicts"])?;
+    apply("two", "a: second", &["--force-conflicts"])?;
     // What a manager leaves out and nobody else owns goes.
-    apply("one", "c: w", &[])?;
+    apply("one", "c: third", &[])?;
     let data = ns.json(&["get", "configmap", "c"])?["data"].clone();
-    ensure!(data == json!({"a": "z", "c": "w"}), "{data}");
+    ensure!(data == json!({"a": "second", "c": "third"}), "{data}");
     let entries = ns.json(&["get", "configmap", "c", "--show-managed-fields"])?;
     let managers = entries["metadata"]["managedFields"].as_array().map_or(0, Vec::len);
     ensure!(managers == 2, "{entries}");
@@ -155,7 +155,7 @@ fn quotas_and_limits_hold() -> Result<()> {
     })?;
     let pod = |name: &str, cpu: &str| {
         format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 0\n  containers: [{{name: c, image: {IMAGE}, resources: {{requests: {{cpu: {cpu}}}}}}}]\n"
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 0\n  containers: [{{name: c, image: {IMAGE}, resources: {{requests: {{cpu: {cpu}}}, limits: {{cpu: {cpu}}}}}}}]\n"
         )
     };
     refused(&ns, &["create"], &pod("big", "90m"), "maximum cpu usage per Container is 80m")?;
