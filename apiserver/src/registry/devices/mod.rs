@@ -1,0 +1,18 @@
+//! Dynamic resource allocation (`pkg/apis/resource`), in the stored version, v1: claims and their templates,
+//! classes of devices, and the slices in which drivers publish them.
+//!
+//! A room per kind, and rooms for what kinds have in common: names, lists, selectors, configuration. Selectors in
+//! CEL are checked for length; that they compile is found by who allocates.
+
+mod claim;
+mod claim_status;
+mod class;
+mod configuration;
+mod lists;
+mod names;
+mod selectors;
+mod slice;
+
+pub use claim::{CLAIM, CLAIM_TEMPLATE};
+pub use class::DEVICE_CLASS;
+pub use slice::SLICE;
