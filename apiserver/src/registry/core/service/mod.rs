@@ -1,19 +1,25 @@
 //! Services: types and their transitions, and the addresses and ports they own.
 //!
 //! Rules are pure; what there is to hand out is in [`allocation`], what is taken in [`claims`], and [`hooks`] brings
-//! the two together around writes. Answers to
-//! `pkg/registry/core/service`.
+//! the two together around writes: [`families`] says which addresses a service gets, [`addresses`] and [`ports`]
+//! choose. Answers to `pkg/registry/core/service`.
 
+mod addresses;
 pub mod allocation;
 pub mod claims;
+mod families;
 pub mod hooks;
+mod ports;
 mod repair;
+#[cfg(test)]
+mod tests;
 mod transitions;
 mod validation;
 
+use common::status::{FieldErrors, Status};
 use serde_json::{Value, json};
 
-use crate::object::Object;
+use crate::object::{self, Object};
 use crate::registry::names;
 use crate::registry::rules::{Rules, StatusRule};
 use crate::registry::tree::{
@@ -152,4 +158,11 @@ fn node_ports(service: &Object) -> Vec<u16> {
 /// The cluster addresses of a service that are addresses.
 fn cluster_ips(service: &Object) -> Vec<std::net::IpAddr> {
     strings(field(service, "spec"), "clusterIPs").iter().filter_map(|ip| ip.parse().ok()).collect()
+}
+
+/// An Invalid about one field.
+fn refused(service: &Object, path: &str, value: &Value, why: &str) -> Status {
+    let mut errors = FieldErrors::new();
+    errors.invalid(path, value, why);
+    Status::invalid("", "Service", object::name(service), &errors)
 }
