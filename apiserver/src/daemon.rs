@@ -150,6 +150,7 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
     let services = Arc::new(ServiceHooks::new(Arc::clone(&registry), claims, ranges));
     core.spawn("service addresses", Arc::clone(&services).maintain(core.stop_token()));
     let deps = Arc::new(Deps {
+        features: Arc::new(config.enablement.features().clone()),
         schema: schema.clone(),
         registry: Arc::clone(&registry),
         chain: admission.clone(),

@@ -96,6 +96,13 @@ impl Features {
         if errors.is_empty() { Ok(features) } else { Err(errors) }
     }
 
+    /// One more setting, whatever the gate needs: for tests of what a gate does.
+    #[cfg(test)]
+    pub fn with(mut self, name: &'static str, value: bool) -> Self {
+        self.enabled.insert(name, value);
+        self
+    }
+
     /// False also for a gate that does not exist.
     pub fn enabled(&self, name: &str) -> bool {
         self.enabled.get(name).copied().unwrap_or(false)

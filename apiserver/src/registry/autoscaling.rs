@@ -23,6 +23,11 @@ pub const HORIZONTAL_POD_AUTOSCALER: Rules = Rules {
     default: defaults::horizontal_pod_autoscaler,
     validate: |object, errors| spec_rules(object, None, errors),
     update_validates: false,
+    gated: |object, old, features, errors| {
+        let zero = features.enabled("HPAScaleToZero")
+            || old.is_some_and(|old| at(old, &["spec", "minReplicas"]).as_i64() == Some(0));
+        At::root(object).at("spec").at_least(&["minReplicas"], if zero { 0 } else { 1 }, errors);
+    },
     validate_update: |new, old, errors| spec_rules(new, Some(old), errors),
     validate_status: |new, _, errors| {
         At::root(new).at("status").nonnegative(&["currentReplicas", "desiredReplicas"], errors);
@@ -41,11 +46,6 @@ enum Version {
 
 fn spec_rules(object: &Object, old: Option<&Object>, errors: &mut FieldErrors) {
     let spec = At::root(object).at("spec");
-    let least = match old {
-        Some(old) if at(old, &["spec", "minReplicas"]).as_i64() == Some(0) => 0,
-        _ => 1,
-    };
-    spec.at_least(&["minReplicas"], least, errors);
     let most = spec.int("maxReplicas").unwrap_or(0);
     if most == 0 {
         spec.required("maxReplicas", "must be set and greater than 0", errors);
@@ -267,8 +267,8 @@ mod tests {
             "minReplicas",
             json!(0),
             &[
-                "spec.minReplicas: Invalid value: 0: must be greater than or equal to 1",
                 "spec.metrics: Forbidden: must specify at least one Object or External metric to support scaling to zero replicas",
+                "spec.minReplicas: Invalid value: 0: must be greater than or equal to 1",
             ],
         );
         check(

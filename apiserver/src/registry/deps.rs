@@ -7,6 +7,7 @@ use crate::admission::Chain;
 use crate::authentication::TokenAuthenticator;
 use crate::authentication::service_account::Signer;
 use crate::authorization::Authorizer;
+use crate::features::Features;
 use crate::registry::core::service::hooks::ServiceHooks;
 use crate::resources::Registry;
 use crate::resources::schema::Schema;
@@ -14,6 +15,8 @@ use crate::resources::schema::Schema;
 /// Made by the wiring after the stores, before the table.
 pub struct Deps {
     pub registry: Arc<Registry>,
+    /// `--feature-gates`.
+    pub features: Arc<Features>,
     /// The types of the built-in kinds.
     pub schema: Arc<Schema>,
     /// For writes that subresources make themselves (bindings, evictions, scales).

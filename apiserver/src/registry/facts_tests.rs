@@ -30,7 +30,7 @@ fn objects() -> BTreeMap<String, Populated> {
 }
 
 /// The populated objects that are resources, with their rows and in their stored form.
-fn stored() -> Vec<(String, &'static Row, Value)> {
+pub(super) fn stored() -> Vec<(String, &'static Row, Value)> {
     objects()
         .into_iter()
         .filter_map(|(name, object)| {

@@ -19,6 +19,7 @@ pub mod devices;
 #[cfg(test)]
 mod facts_tests;
 pub mod flow_control;
+pub(crate) mod gated;
 pub mod names;
 pub mod networking;
 pub mod others;
@@ -34,6 +35,7 @@ pub mod tree;
 use std::sync::Arc;
 
 pub use deps::{Deps, KubeletClientConfig, TokenIssuing};
+use gated::Gated;
 use rules::{KindStrategy, StatusStrategy};
 
 use crate::fieldmanager::FieldPaths;
@@ -42,23 +44,22 @@ use crate::resources::{CustomHandlers, Strategy};
 /// The strategy of a stored resource (`deployments`) or of a view of one (`deployments/status`), as
 /// [`crate::resources::Table::new`] asks for them. Plain rules for a kind that has none of its own.
 pub fn strategy(deps: &Arc<Deps>, group: &str, name: &str) -> Arc<dyn Strategy> {
-    match (group, name) {
-        ("", "services") => {
-            Arc::new(KindStrategy::with_hooks(table::rules(group, name), deps.services.clone()))
+    let (resource, view) = name.split_once('/').unwrap_or((name, ""));
+    let rules = || table::rules(group, resource);
+    let gated = Gated::new(Arc::clone(&deps.features), group, resource);
+    match (group, resource, view) {
+        ("", "services", "") => {
+            Arc::new(KindStrategy::with_hooks(rules(), deps.services.clone()).gated(gated))
         }
-        ("", "events") => Arc::new(KindStrategy::with_ttl(table::rules(group, name), deps.event_ttl_seconds)),
-        ("", "namespaces/finalize") => Arc::new(core::namespace::finalize()),
-        ("", "pods/ephemeralcontainers") => Arc::new(core::pod::ephemeral_containers()),
-        ("", "pods/resize") => Arc::new(core::pod::resize()),
-        ("certificates.k8s.io", "certificatesigningrequests/approval") => {
-            Arc::new(others::certificates::approval())
+        ("", "events", "") => Arc::new(KindStrategy::with_ttl(rules(), deps.event_ttl_seconds).gated(gated)),
+        ("", "namespaces", "finalize") => Arc::new(core::namespace::finalize(gated)),
+        ("", "pods", "ephemeralcontainers") => Arc::new(core::pod::ephemeral_containers(gated)),
+        ("", "pods", "resize") => Arc::new(core::pod::resize(gated)),
+        ("certificates.k8s.io", "certificatesigningrequests", "approval") => {
+            Arc::new(others::certificates::approval(gated))
         }
-        _ => match name.split_once('/') {
-            None => Arc::new(KindStrategy::new(table::rules(group, name))),
-            Some((resource, _status)) => {
-                Arc::new(StatusStrategy::new(table::rules(group, resource), status_resets(group, resource)))
-            }
-        },
+        (_, _, "") => Arc::new(KindStrategy::new(rules()).gated(gated)),
+        _ => Arc::new(StatusStrategy::new(rules(), status_resets(group, resource)).gated(gated)),
     }
 }
 

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use common::status::FieldErrors;
 use serde_json::{Value, json};
 
+use super::gated::{Gated, Through};
 use super::{names, tree};
+use crate::features::Features;
 use crate::fieldmanager::FieldPaths;
 use crate::object::{self, Object};
 use crate::resources::{Hooks, Strategy};
@@ -42,7 +44,11 @@ pub enum Generation {
 #[derive(Clone, Copy)]
 pub struct Rules {
     pub default: fn(&mut Object),
+    /// Defaults that are there only with a feature gate; after the others.
+    pub gated_default: fn(&mut Object, &Features),
     pub prepare_create: fn(&mut Object),
+    /// What a create sets only with a feature gate; after `prepare_create`.
+    pub gated_prepare: fn(&mut Object, &Features),
     pub validate: fn(&Object, &mut FieldErrors),
     pub prepare_update: fn(&mut Object, &Object),
     /// Runs after `validate`-like checks of the new object only where upstream does so; see `update_validates`.
@@ -52,6 +58,10 @@ pub struct Rules {
     /// The status subresource: after everything but metadata and status was carried over.
     pub prepare_status: fn(&mut Object, &Object),
     pub validate_status: fn(&Object, &Object, &mut FieldErrors),
+    /// What is judged by a feature gate: the new object, and the old one of an update.
+    pub gated: fn(&Object, Option<&Object>, &Features, &mut FieldErrors),
+    /// The same for the status subresource.
+    pub gated_status: fn(&Object, &Object, &Features, &mut FieldErrors),
     pub name: fn(&str) -> Vec<String>,
     pub warnings: fn(&Object, Option<&Object>) -> Vec<String>,
     pub grace: Option<fn(&Object, Option<i64>) -> Option<i64>>,
@@ -73,13 +83,17 @@ impl Rules {
     /// A kind without status, generation or rules of its own.
     pub const PLAIN: Rules = Rules {
         default: |_| {},
+        gated_default: |_, _| {},
         prepare_create: |_| {},
+        gated_prepare: |_, _| {},
         validate: |_, _| {},
         prepare_update: |_, _| {},
         validate_update: |_, _, _| {},
         update_validates: true,
         prepare_status: |_, _| {},
         validate_status: |_, _, _| {},
+        gated: |_, _, _, _| {},
+        gated_status: |_, _, _, _| {},
         name: names::dns1123_subdomain,
         warnings: |_, _| Vec::new(),
         grace: None,
@@ -105,6 +119,7 @@ impl Rules {
 /// The strategy of a main resource.
 pub struct KindStrategy {
     rules: Rules,
+    gated: Gated,
     hooks: Option<Arc<dyn Hooks>>,
     /// A life time from the command line, in place of the rules' own.
     ttl_seconds: Option<u64>,
@@ -112,15 +127,20 @@ pub struct KindStrategy {
 
 impl KindStrategy {
     pub fn new(rules: Rules) -> Self {
-        Self { rules, hooks: None, ttl_seconds: None }
+        Self { rules, gated: Gated::defaults(), hooks: None, ttl_seconds: None }
     }
 
     pub fn with_ttl(rules: Rules, ttl_seconds: u64) -> Self {
-        Self { rules, hooks: None, ttl_seconds: Some(ttl_seconds) }
+        Self { ttl_seconds: Some(ttl_seconds), ..Self::new(rules) }
     }
 
     pub fn with_hooks(rules: Rules, hooks: Arc<dyn Hooks>) -> Self {
-        Self { rules, hooks: Some(hooks), ttl_seconds: None }
+        Self { hooks: Some(hooks), ..Self::new(rules) }
+    }
+
+    /// With the gates as they are set; [`new`](Self::new) has them at their defaults.
+    pub fn gated(self, gated: Gated) -> Self {
+        Self { gated, ..self }
     }
 }
 
@@ -128,6 +148,7 @@ impl Strategy for KindStrategy {
     fn default(&self, object: &mut Object) {
         tree::drop_nulls(object);
         (self.rules.default)(object);
+        (self.rules.gated_default)(object, &self.gated.features);
     }
 
     fn prepare_for_create(&self, object: &mut Object) {
@@ -137,12 +158,15 @@ impl Strategy for KindStrategy {
         if self.rules.generation != Generation::None {
             object::metadata_mut(object).insert("generation".into(), json!(1));
         }
+        self.gated.drop_disabled(object, None, Through::Main);
         (self.rules.prepare_create)(object);
+        (self.rules.gated_prepare)(object, &self.gated.features);
     }
 
     fn validate(&self, object: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
         (self.rules.validate)(object, &mut errors);
+        (self.rules.gated)(object, None, &self.gated.features, &mut errors);
         errors
     }
 
@@ -150,6 +174,7 @@ impl Strategy for KindStrategy {
         if self.rules.status != StatusRule::Open {
             tree::carry(object, old, "status");
         }
+        self.gated.drop_disabled(object, Some(old), Through::Main);
         (self.rules.prepare_update)(object, old);
         set_generation(self.rules.generation, object, old);
     }
@@ -159,6 +184,7 @@ impl Strategy for KindStrategy {
         if self.rules.update_validates {
             (self.rules.validate)(object, &mut errors);
         }
+        (self.rules.gated)(object, Some(old), &self.gated.features, &mut errors);
         (self.rules.validate_update)(object, old, &mut errors);
         errors
     }
@@ -215,13 +241,19 @@ impl Strategy for KindStrategy {
 /// The strategy of a `status` subresource.
 pub struct StatusStrategy {
     rules: Rules,
+    gated: Gated,
     resets: FieldPaths,
 }
 
 impl StatusStrategy {
     /// `resets` is what nobody comes to own through it.
     pub fn new(rules: Rules, resets: FieldPaths) -> Self {
-        Self { rules, resets }
+        Self { rules, gated: Gated::defaults(), resets }
+    }
+
+    /// With the gates as they are set; [`new`](Self::new) has them at their defaults.
+    pub fn gated(self, gated: Gated) -> Self {
+        Self { gated, ..self }
     }
 }
 
@@ -229,6 +261,7 @@ impl Strategy for StatusStrategy {
     fn default(&self, object: &mut Object) {
         tree::drop_nulls(object);
         (self.rules.default)(object);
+        (self.rules.gated_default)(object, &self.gated.features);
     }
 
     fn prepare_for_create(&self, _object: &mut Object) {}
@@ -248,11 +281,13 @@ impl Strategy for StatusStrategy {
             object::metadata_mut(object).insert("generation".into(), json!(generation));
         }
         (self.rules.prepare_status)(object, old);
+        self.gated.drop_disabled(object, Some(old), Through::View);
     }
 
     fn validate_update(&self, object: &Object, old: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
         (self.rules.validate_status)(object, old, &mut errors);
+        (self.rules.gated_status)(object, old, &self.gated.features, &mut errors);
         errors
     }
 
@@ -268,8 +303,9 @@ impl Strategy for StatusStrategy {
 /// A subresource view with its own two functions: pods/resize, certificatesigningrequests/approval.
 pub struct ViewStrategy {
     pub rules: Rules,
-    pub prepare: fn(&mut Object, &Object),
-    pub validate: fn(&Object, &Object, &mut FieldErrors),
+    pub gated: Gated,
+    pub prepare: fn(&mut Object, &Object, &Features),
+    pub validate: fn(&Object, &Object, &Features, &mut FieldErrors),
     pub resets: FieldPaths,
 }
 
@@ -281,6 +317,7 @@ impl Strategy for ViewStrategy {
     fn default(&self, object: &mut Object) {
         tree::drop_nulls(object);
         (self.rules.default)(object);
+        (self.rules.gated_default)(object, &self.gated.features);
     }
 
     fn prepare_for_create(&self, _object: &mut Object) {}
@@ -290,13 +327,14 @@ impl Strategy for ViewStrategy {
     }
 
     fn prepare_for_update(&self, object: &mut Object, old: &Object) {
-        (self.prepare)(object, old);
+        (self.prepare)(object, old, &self.gated.features);
+        self.gated.drop_disabled(object, Some(old), Through::View);
         set_generation(self.rules.generation, object, old);
     }
 
     fn validate_update(&self, object: &Object, old: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
-        (self.validate)(object, old, &mut errors);
+        (self.validate)(object, old, &self.gated.features, &mut errors);
         errors
     }
 

@@ -8,7 +8,7 @@ use super::names;
 use super::others::defaults;
 use super::pod_template::volume_sources::csi_driver_name;
 use super::rules::{Rules, StatusRule};
-use super::tree::{at, field, items, remove, same, strings, text};
+use super::tree::{at, child_mut, default_to, field, items, remove, same, strings, text};
 use crate::object::Object;
 
 const PARAMETERS_MAX: usize = 512;
@@ -103,6 +103,11 @@ fn topologies(class: &At<'_>, errors: &mut FieldErrors) {
 }
 
 pub const VOLUME_ATTACHMENT: Rules = Rules {
+    default: |attachment| {
+        if let Some(spec) = attachment.pointer_mut("/spec/source/inlineVolumeSpec") {
+            volumes::default_source(spec);
+        }
+    },
     validate: |attachment, errors| {
         let root = At::root(attachment);
         let spec = root.at("spec");
@@ -204,6 +209,12 @@ pub const CSI_NODE: Rules = Rules {
 
 pub const CSI_DRIVER: Rules = Rules {
     default: defaults::csi_driver,
+    gated_default: |driver, features| {
+        let spec = child_mut(driver, "spec").filter(|_| features.enabled("VolumeLimitScaling"));
+        if let Some(spec) = spec {
+            default_to(spec, "preventPodSchedulingIfMissing", false);
+        }
+    },
     validate: |driver, errors| driver_spec(&At::root(driver).at("spec"), errors),
     validate_update: |new, old, errors| {
         for (key, shown) in

@@ -7,7 +7,7 @@ use super::{selected_template_labels, with_template};
 use crate::object::{self, Object};
 use crate::registry::checks::{At, int_or_percent_value};
 use crate::registry::pod_template::metadata::{label_selector, selector_is_empty};
-use crate::registry::pod_template::{validate_template, warnings};
+use crate::registry::pod_template::{gated, validate_template, warnings};
 use crate::registry::rules::Rules;
 use crate::registry::tree::{annotation, at, default_to, default_zero, field, same, set, struct_mut, text};
 
@@ -16,6 +16,9 @@ const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
 pub const DAEMON_SET: Rules = Rules {
     default,
+    gated: |object, old, features, errors| {
+        gated::validate(object, old, &["spec", "template", "spec"], features, errors);
+    },
     prepare_create: |object| {
         let number = annotation(object, TEMPLATE_GENERATION).and_then(|n| n.parse::<i64>().ok()).unwrap_or(0);
         set_template_generation(object, number.max(1));

@@ -16,7 +16,7 @@ use crate::object::Object;
 use crate::registry::checks::At;
 use crate::registry::core::{immutable, nonnegative};
 use crate::registry::pod_template::metadata::{label_selector, matcher, selector_is_empty};
-use crate::registry::pod_template::{default_template, validate_template, warnings};
+use crate::registry::pod_template::{default_template, gated, validate_template, warnings};
 use crate::registry::rules::{Generation, Rules, StatusRule};
 use crate::registry::tree::{
     at, default_to, default_zero, field, has, int, is_zero, set, string_map, struct_mut, text,
@@ -25,6 +25,9 @@ use crate::registry::tree::{
 pub const DEPLOYMENT: Rules = Rules {
     default: default_deployment,
     validate: validate_deployment,
+    gated: |object, old, features, errors| {
+        gated::validate(object, old, &["spec", "template", "spec"], features, errors);
+    },
     warnings: |object, old| warnings::of_template(object, old, &["spec", "template"]),
     validate_update: selector_stays,
     validate_status: deployment_status,
@@ -35,6 +38,9 @@ pub const DEPLOYMENT: Rules = Rules {
 pub const REPLICA_SET: Rules = Rules {
     default: |object| with_template(object, |spec| default_to(spec, "replicas", 1)),
     validate: validate_replica_set,
+    gated: |object, old, features, errors| {
+        gated::validate(object, old, &["spec", "template", "spec"], features, errors);
+    },
     warnings: |object, old| warnings::of_template(object, old, &["spec", "template"]),
     validate_update: selector_stays,
     validate_status: replica_set_status,
@@ -62,6 +68,9 @@ pub const CONTROLLER_REVISION: Rules = Rules {
 pub const REPLICATION_CONTROLLER: Rules = Rules {
     default: default_replication_controller,
     validate: validate_replication_controller,
+    gated: |object, old, features, errors| {
+        gated::validate(object, old, &["spec", "template", "spec"], features, errors);
+    },
     warnings: |object, old| warnings::of_template(object, old, &["spec", "template"]),
     prepare_create: |object| set(object, "status", json!({"replicas": 0})),
     status: StatusRule::Split,
@@ -77,6 +86,9 @@ pub const POD_TEMPLATE: Rules = Rules {
         }
     },
     validate: |object, errors| validate_template(field(object, "template"), "template", errors),
+    gated: |object, old, features, errors| {
+        gated::validate(object, old, &["template", "spec"], features, errors);
+    },
     warnings: |object, old| warnings::of_template(object, old, &["template"]),
     generation: Generation::Spec,
     ..Rules::PLAIN

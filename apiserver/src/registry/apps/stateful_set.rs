@@ -9,15 +9,24 @@ use crate::registry::checks::{At, int_or_percent_value};
 use crate::registry::core::volumes::claim_spec;
 use crate::registry::names;
 use crate::registry::pod_template::metadata::{label_selector, selector_is_empty};
-use crate::registry::pod_template::{defaults, validate_template, warnings};
+use crate::registry::pod_template::{defaults, gated, validate_template, warnings};
 use crate::registry::rules::Rules;
 use crate::registry::tree::{
-    at, carry, default_to, default_zero, field, has, int, items, items_mut, list_mut, map_mut, remove, same,
-    set, struct_mut, text,
+    at, carry, child_mut, default_to, default_zero, field, has, int, items, items_mut, list_mut, map_mut,
+    remove, same, set, struct_mut, text,
 };
 
 pub const STATEFUL_SET: Rules = Rules {
     default,
+    gated_default: |object, features| {
+        let strategy = object.pointer_mut("/spec/updateStrategy");
+        if features.enabled("MaxUnavailableStatefulSet")
+            && let Some(strategy) = strategy.filter(|strategy| text(strategy, "type") == "RollingUpdate")
+            && let Some(rolling) = child_mut(strategy, "rollingUpdate")
+        {
+            default_to(rolling, "maxUnavailable", 1);
+        }
+    },
     prepare_create: |object| set(object, "status", json!({"replicas": 0})),
     validate: |object, errors| {
         let spec = At::root(object).at("spec");
@@ -26,6 +35,9 @@ pub const STATEFUL_SET: Rules = Rules {
             claim_spec(&claim.at("spec"), errors);
         }
         spec.shaped_if_set("serviceName", names::dns1123_label, errors);
+    },
+    gated: |object, old, features, errors| {
+        gated::validate(object, old, &["spec", "template", "spec"], features, errors);
     },
     update_validates: false,
     validate_update,

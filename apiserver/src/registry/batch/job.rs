@@ -1,19 +1,15 @@
 //! Jobs: the spec, what of it may change, and the template that cron jobs share.
 
 use common::status::FieldErrors;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::indexes;
+use super::policies;
 use crate::object::{self, Object};
-use crate::registry::checks::{At, domain_prefixed_path, invalid_without_value, required_of};
-use crate::registry::core::IMMUTABLE;
+use crate::registry::checks::{At, domain_prefixed_path};
 use crate::registry::names;
-use crate::registry::pod_template::{metadata, validate_template};
+use crate::registry::pod_template::{gated, metadata, validate_template};
 use crate::registry::rules::Rules;
-use crate::registry::tree::{
-    at, carry, child_mut, field, flag, int, items, items_mut, map_mut, remove, same, set, string_map,
-    struct_mut, text,
-};
+use crate::registry::tree::{at, field, flag, int, map_mut, string_map, struct_mut, text};
 
 const PARALLELISM_MAX: i64 = 100_000;
 const FAILED_INDEXES_MAX: i64 = 100_000;
@@ -22,10 +18,6 @@ const MANY_COMPLETIONS: i64 = 100_000;
 const PARALLELISM_OF_MANY_MAX: i64 = 10_000;
 const FAILED_INDEXES_OF_MANY_MAX: i64 = 10_000;
 const MANAGED_BY_MAX: usize = 63;
-const RULES_MAX: usize = 20;
-const EXIT_CODES_MAX: usize = 255;
-const CONDITIONS_MAX: usize = 20;
-const SUCCEEDED_INDEXES_BYTES_MAX: usize = 64 * 1024;
 
 pub const JOB: Rules = Rules {
     default: super::default_job,
@@ -36,8 +28,14 @@ pub const JOB: Rules = Rules {
         with_selector(&spec, errors);
         index_in_hostname(job, errors);
     },
+    gated: |object, old, features, errors| {
+        gated::validate(object, old, &["spec", "template", "spec"], features, errors);
+        if let Some(old) = old {
+            super::update::template(object, old, features, errors);
+        }
+    },
     update_validates: false,
-    validate_update,
+    validate_update: super::update::validate,
     validate_status: super::status::validate,
     warnings: |job, old| super::warnings(job, old, "spec"),
     // batch/v1 keeps dependents unless told otherwise.
@@ -69,7 +67,7 @@ fn prepare(job: &mut Object) {
 }
 
 /// The labels and the selector that [`prepare`] makes are as it makes them.
-fn generated_selector(job: &Object, prefixed: bool, errors: &mut FieldErrors) {
+pub(super) fn generated_selector(job: &Object, prefixed: bool, errors: &mut FieldErrors) {
     let spec = field(job, "spec");
     let selector = field(spec, "selector");
     if flag(spec, "manualSelector") || selector.is_null() {
@@ -100,7 +98,7 @@ fn generated_selector(job: &Object, prefixed: bool, errors: &mut FieldErrors) {
 }
 
 /// An indexed job's pods are named after it and their index, which must still be a label.
-fn index_in_hostname(job: &Object, errors: &mut FieldErrors) {
+pub(super) fn index_in_hostname(job: &Object, errors: &mut FieldErrors) {
     let spec = field(job, "spec");
     if text(spec, "completionMode") != "Indexed" {
         return;
@@ -117,7 +115,7 @@ fn index_in_hostname(job: &Object, errors: &mut FieldErrors) {
     }
 }
 
-fn with_selector(spec: &At<'_>, errors: &mut FieldErrors) {
+pub(super) fn with_selector(spec: &At<'_>, errors: &mut FieldErrors) {
     spec_rules(spec, errors);
     let selector = field(spec.value, "selector");
     let labels = at(spec.value, &["template", "metadata", "labels"]);
@@ -173,11 +171,11 @@ pub fn spec_rules(spec: &At<'_>, errors: &mut FieldErrors) {
         }
     }
     if spec.has("podFailurePolicy") {
-        failure_policy(spec, errors);
+        policies::failure_policy(spec, errors);
     }
     if spec.has("successPolicy") {
         if indexed {
-            success_policy(spec, errors);
+            policies::success_policy(spec, errors);
         } else {
             spec.invalid("successPolicy", "requires indexed completion mode", errors);
         }
@@ -238,232 +236,10 @@ fn indexed_rules(spec: &At<'_>, errors: &mut FieldErrors) {
     }
 }
 
-const ACTIONS: [&str; 4] = ["Count", "FailIndex", "FailJob", "Ignore"];
-const STATUSES: [&str; 3] = ["False", "True", "Unknown"];
-
-fn failure_policy(spec: &At<'_>, errors: &mut FieldErrors) {
-    let policy = spec.at("podFailurePolicy");
-    let rules = policy.each("rules");
-    if rules.len() > RULES_MAX {
-        errors.too_many(policy.under("rules"), rules.len(), RULES_MAX);
-    }
-    let pod = at(spec.value, &["template", "spec"]);
-    let containers: Vec<&str> = ["containers", "initContainers"]
-        .iter()
-        .flat_map(|k| items(pod, k))
-        .map(|c| text(c, "name"))
-        .collect();
-    for rule in rules {
-        match rule.text("action") {
-            "" => required_of(rule.under("action"), &ACTIONS, errors),
-            "FailIndex" if !spec.has("backoffLimitPerIndex") => {
-                rule.invalid("action", "requires the backoffLimitPerIndex to be set", errors);
-            }
-            action if ACTIONS.contains(&action) => {}
-            action => errors.not_supported(rule.under("action"), action, &ACTIONS),
-        }
-        let conditions = rule.each("onPodConditions");
-        if rule.has("onExitCodes") {
-            exit_codes(&rule.at("onExitCodes"), &containers, errors);
-        }
-        if conditions.len() > CONDITIONS_MAX {
-            errors.too_many(rule.under("onPodConditions"), conditions.len(), CONDITIONS_MAX);
-        }
-        for pattern in &conditions {
-            pattern.shaped("type", names::qualified_name, errors);
-            match pattern.text("status") {
-                "" => required_of(pattern.under("status"), &STATUSES, errors),
-                status if STATUSES.contains(&status) => {}
-                status => errors.not_supported(pattern.under("status"), status, &STATUSES),
-            }
-        }
-        match (rule.has("onExitCodes"), !conditions.is_empty()) {
-            (true, true) => invalid_without_value(
-                &rule.path,
-                "specifying both OnExitCodes and OnPodConditions is not supported",
-                errors,
-            ),
-            (false, false) => invalid_without_value(
-                &rule.path,
-                "specifying one of OnExitCodes and OnPodConditions is required",
-                errors,
-            ),
-            _ => {}
-        }
-    }
-}
-
-fn exit_codes(codes: &At<'_>, containers: &[&str], errors: &mut FieldErrors) {
-    let operators = ["In", "NotIn"];
-    match codes.text("operator") {
-        "" => required_of(codes.under("operator"), &operators, errors),
-        operator if operators.contains(&operator) => {}
-        operator => errors.not_supported(codes.under("operator"), operator, &operators),
-    }
-    if codes.has("containerName") && !containers.contains(&codes.text("containerName")) {
-        let detail = "must be one of the container or initContainer names in the pod template";
-        codes.invalid("containerName", detail, errors);
-    }
-    let values: Vec<i64> = items(codes.value, "values").iter().filter_map(Value::as_i64).collect();
-    if values.is_empty() {
-        codes.invalid("values", "at least one value is required", errors);
-    } else if values.len() > EXIT_CODES_MAX {
-        errors.too_many(codes.under("values"), values.len(), EXIT_CODES_MAX);
-    }
-    let path = codes.under("values");
-    for (i, value) in values.iter().enumerate() {
-        if codes.text("operator") == "In" && *value == 0 {
-            errors.invalid(format!("{path}[{i}]"), value, "must not be 0 for the In operator");
-        }
-        if values[..i].contains(value) {
-            errors.duplicate(format!("{path}[{i}]"), value);
-        }
-    }
-    if !values.is_sorted() {
-        codes.invalid("values", "must be ordered", errors);
-    }
-}
-
-fn success_policy(spec: &At<'_>, errors: &mut FieldErrors) {
-    let policy = spec.at("successPolicy");
-    let rules = policy.each("rules");
-    if rules.is_empty() {
-        let detail = "at least one rules must be specified when the successPolicy is specified";
-        policy.required("rules", detail, errors);
-    }
-    if rules.len() > RULES_MAX {
-        errors.too_many(policy.under("rules"), rules.len(), RULES_MAX);
-    }
-    let completions = spec.int("completions").unwrap_or(0);
-    for rule in rules {
-        let (count, named) = (rule.int("succeededCount"), rule.has("succeededIndexes"));
-        if count.is_none() && !named {
-            let detail = "at least one of succeededCount or succeededIndexes must be specified";
-            errors.required(&rule.path, detail);
-        }
-        let mut total = 0;
-        if named {
-            let text = rule.text("succeededIndexes");
-            if text.len() > SUCCEEDED_INDEXES_BYTES_MAX {
-                errors.too_long(rule.under("succeededIndexes"), SUCCEEDED_INDEXES_BYTES_MAX);
-            }
-            match indexes::count(text, completions) {
-                Ok(count) => total = count,
-                Err(why) => {
-                    rule.invalid(
-                        "succeededIndexes",
-                        format!("error parsing succeededIndexes: {why}"),
-                        errors,
-                    );
-                }
-            }
-        }
-        rule.nonnegative(&["succeededCount"], errors);
-        if count.is_some_and(|count| count > completions) {
-            let detail =
-                format!("must be less than or equal to {completions} (the number of specified completions)");
-            rule.invalid("succeededCount", detail, errors);
-        }
-        if named && count.is_some_and(|count| count > total) {
-            let detail = format!(
-                "must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)"
-            );
-            rule.invalid("succeededCount", detail, errors);
-        }
-    }
-}
-
-fn validate_update(new: &Object, old: &Object, errors: &mut FieldErrors) {
-    let before = field(old, "spec");
-    let labels = at(before, &["template", "metadata", "labels"]);
-    let prefixed = ["job-name", "controller-uid"]
-        .iter()
-        .all(|key| field(labels, &format!("batch.kubernetes.io/{key}")).is_string());
-    generated_selector(new, prefixed, errors);
-    let (spec, before) = (At::root(new).at("spec"), At::root(old).at("spec"));
-    with_selector(&spec, errors);
-    index_in_hostname(new, errors);
-    completions(&spec, &before, errors);
-    spec.immutable(&before, &["selector"], errors);
-    template(new, old, errors);
-    let keys = ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"];
-    spec.immutable(&before, &keys, errors);
-}
-
-/// Fixed, but for an indexed job together with its parallelism.
-fn completions(spec: &At<'_>, before: &At<'_>, errors: &mut FieldErrors) {
-    if spec.text("completionMode") != "Indexed" {
-        spec.immutable(before, &["completions"], errors);
-        return;
-    }
-    let now = spec.int("completions");
-    if now.is_some() && now != before.int("completions") && now != spec.int("parallelism") {
-        spec.invalid("completions", "can only be modified in tandem with spec.parallelism", errors);
-    }
-}
-
-/// The template is fixed; while the job is suspended and has no pods, where its pods may run and what they ask
-/// for may change.
-fn template(new: &Object, old: &Object, errors: &mut FieldErrors) {
-    let (now, mut then) = (at(new, &["spec", "template"]), at(old, &["spec", "template"]).clone());
-    let suspended = flag(field(old, "spec"), "suspend");
-    let status = field(old, "status");
-    let settled = suspended
-        && (field(status, "startTime").is_null() || super::status::condition(old, "Suspended"))
-        && int(status, "active").unwrap_or(0) == 0;
-    if settled {
-        scheduling_as(&mut then, now);
-    }
-    if !suspended || !settled {
-        if !same(now, &then) {
-            errors.invalid("spec.template", now, IMMUTABLE);
-        }
-        return;
-    }
-    // What containers ask for may change too.
-    for key in ["containers", "initContainers"] {
-        let wanted = items(field(now, "spec"), key);
-        let Some(spec) = child_mut(&mut then, "spec") else { continue };
-        let containers = items_mut(spec, key);
-        if containers.len() != wanted.len() {
-            continue;
-        }
-        for (container, wanted) in containers.iter_mut().zip(wanted) {
-            if text(container, "name") == text(wanted, "name") {
-                carry(container, wanted, "resources");
-            }
-        }
-    }
-    let pod = field(now, "spec");
-    if !same(pod, field(&then, "spec")) {
-        errors.invalid("spec.template.spec", pod, IMMUTABLE);
-    }
-}
-
-/// Gives `old` the new template's scheduling directives.
-fn scheduling_as(old: &mut Value, new: &Value) {
-    let pod = field(new, "spec");
-    if let Some(spec) = struct_mut(old, "spec") {
-        let node = at(pod, &["affinity", "nodeAffinity"]).clone();
-        if let Some(affinity) = struct_mut(spec, "affinity") {
-            set(affinity, "nodeAffinity", node);
-        }
-        if crate::registry::tree::is_zero(field(spec, "affinity")) {
-            remove(spec, "affinity");
-        }
-        for key in ["nodeSelector", "tolerations", "schedulingGates"] {
-            carry(spec, pod, key);
-        }
-    }
-    if let Some(metadata) = struct_mut(old, "metadata") {
-        for key in ["labels", "annotations"] {
-            carry(metadata, field(new, "metadata"), key);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::registry::checks::{found, found_on_update};
 
@@ -562,6 +338,32 @@ mod tests {
         assert!(found_on_update(JOB, &suspended, change).is_empty());
         let image = |o: &mut Value| o["spec"]["template"]["spec"]["containers"][0]["image"] = json!("y");
         assert!(found_on_update(JOB, &suspended, image)[0].starts_with("spec.template.spec: Invalid value"));
+    }
+
+    #[test]
+    fn gates_say_what_of_a_suspended_job_may_change() {
+        let features = |gate: &'static str| crate::features::Features::default().with(gate, false);
+        let found = |gate, started: bool, change: fn(&mut Value)| {
+            let mut old = job();
+            old["spec"]["suspend"] = json!(true);
+            if started {
+                old["status"] = json!({"startTime": "2026-01-01T00:00:00Z",
+                    "conditions": [{"type": "Suspended", "status": "True"}]});
+            }
+            let mut new = old.clone();
+            change(&mut new["spec"]["template"]["spec"]);
+            let mut errors = FieldErrors::new();
+            super::super::update::template(&new, &old, &features(gate), &mut errors);
+            errors.is_empty()
+        };
+        let elsewhere: fn(&mut Value) = |spec| spec["nodeSelector"] = json!({"a": "b"});
+        let more: fn(&mut Value) =
+            |spec| spec["containers"][0]["resources"] = json!({"requests": {"cpu": "2"}});
+        let (placing, sizing) =
+            ("MutableSchedulingDirectivesForSuspendedJobs", "MutablePodResourcesForSuspendedJobs");
+        assert!(found(sizing, true, elsewhere) && !found(sizing, true, more));
+        assert!(!found(placing, true, elsewhere) && found(placing, true, more));
+        assert!(found(placing, false, elsewhere), "it never started");
     }
 
     #[test]

@@ -4,7 +4,9 @@
 mod cron;
 mod indexes;
 mod job;
+mod policies;
 mod status;
+mod update;
 
 pub use job::JOB;
 
@@ -14,7 +16,7 @@ use serde_json::Value;
 use crate::object::{self, Object};
 use crate::registry::checks::At;
 use crate::registry::names;
-use crate::registry::pod_template::default_template;
+use crate::registry::pod_template::{default_template, gated};
 use crate::registry::rules::Rules;
 use crate::registry::tree::{
     at, child_mut, default_to, default_zero, field, has, int, is_zero, items_mut, same, struct_mut, text,
@@ -22,6 +24,8 @@ use crate::registry::tree::{
 
 /// A job's name is its cron job's and eleven characters more.
 const CRON_JOB_NAME_MAX: usize = 52;
+/// Where a cron job has its pod's spec.
+const ROOT: [&str; 5] = ["spec", "jobTemplate", "spec", "template", "spec"];
 
 pub const CRON_JOB: Rules = Rules {
     default: default_cron_job,
@@ -35,6 +39,9 @@ pub const CRON_JOB: Rules = Rules {
                 format!("must be no more than {CRON_JOB_NAME_MAX} characters"),
             );
         }
+    },
+    gated: |object, old, features, errors| {
+        gated::validate(object, old, &ROOT, features, errors);
     },
     update_validates: false,
     validate_update: |new, old, errors| cron_job(new, Some(old), errors),
@@ -142,6 +149,16 @@ fn time_zone(spec: &At<'_>, errors: &mut FieldErrors) {
     }
 }
 
+fn default_failure_policy(spec: &mut Value) {
+    if let Some(policy) = child_mut(spec, "podFailurePolicy") {
+        for rule in items_mut(policy, "rules") {
+            for pattern in items_mut(rule, "onPodConditions") {
+                default_zero(pattern, "status", "True");
+            }
+        }
+    }
+}
+
 fn default_job_spec(spec: &mut Value) {
     if !has(spec, "completions") && !has(spec, "parallelism") {
         default_to(spec, "completions", 1);
@@ -154,13 +171,7 @@ fn default_job_spec(spec: &mut Value) {
     let replacement = if has(spec, "podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
     default_to(spec, "podReplacementPolicy", replacement);
     default_to(spec, "manualSelector", false);
-    if let Some(policy) = child_mut(spec, "podFailurePolicy") {
-        for rule in items_mut(policy, "rules") {
-            for pattern in items_mut(rule, "onPodConditions") {
-                default_zero(pattern, "status", "True");
-            }
-        }
-    }
+    default_failure_policy(spec);
 }
 
 fn default_job(job: &mut Object) {
@@ -186,9 +197,12 @@ fn default_cron_job(object: &mut Object) {
     default_to(spec, "failedJobsHistoryLimit", 1);
     if let Some(template) = struct_mut(spec, "jobTemplate")
         && let Some(job) = struct_mut(template, "spec")
-        && let Some(template) = struct_mut(job, "template")
     {
-        default_template(template);
+        // Of a job's own defaults a template has no others.
+        default_failure_policy(job);
+        if let Some(template) = struct_mut(job, "template") {
+            default_template(template);
+        }
     }
 }
 

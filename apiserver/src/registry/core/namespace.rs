@@ -4,6 +4,7 @@ use common::status::FieldErrors;
 use serde_json::{Value, json};
 
 use crate::object::{self, Object};
+use crate::registry::gated::Gated;
 use crate::registry::names;
 use crate::registry::rules::{Rules, StatusRule, ViewStrategy};
 use crate::registry::tree::{
@@ -77,12 +78,13 @@ fn validate_status(new: &Object, _old: &Object, errors: &mut FieldErrors) {
 }
 
 /// `namespaces/finalize`: the one place where `spec.finalizers` may change.
-pub fn finalize() -> ViewStrategy {
+pub fn finalize(gated: Gated) -> ViewStrategy {
     ViewStrategy {
+        gated,
         resets: &[&["status"]],
         rules: RULES,
-        prepare: |new, old| carry(new, old, "status"),
-        validate: |new, _, errors| {
+        prepare: |new, old, _| carry(new, old, "status"),
+        validate: |new, _, _, errors| {
             for (i, finalizer) in strings(field(new, "spec"), "finalizers").iter().enumerate() {
                 let here = format!("spec.finalizers[{i}]");
                 for message in names::qualified_name(finalizer) {

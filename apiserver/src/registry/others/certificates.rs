@@ -6,6 +6,7 @@ use common::status::FieldErrors;
 use serde_json::Value;
 
 use crate::object::Object;
+use crate::registry::gated::Gated;
 use crate::registry::pod_template::containers::one_of;
 use crate::registry::rules::{Rules, StatusRule, ViewStrategy, carry_all_but};
 use crate::registry::tree::{carry, field, has, int, items, set, strings, struct_mut, text};
@@ -193,16 +194,17 @@ fn validate_status(new: &Object, old: &Object, errors: &mut FieldErrors) {
 }
 
 /// `certificatesigningrequests/approval`: only the conditions.
-pub fn approval() -> ViewStrategy {
+pub fn approval(gated: Gated) -> ViewStrategy {
     ViewStrategy {
+        gated,
         resets: &[&["spec"], &["status", "certificate"]],
         rules: RULES,
-        prepare: |new, old| {
+        prepare: |new, old, _| {
             let wanted = items(field(new, "status"), "conditions").to_vec();
             carry_all_but(new, old, &[]);
             put_conditions(new, old, wanted);
         },
-        validate: |new, old, errors| {
+        validate: |new, old, _, errors| {
             conditions(new, errors);
             for kind in ["Approved", "Denied", "Failed"] {
                 let of = |o: &Object| of_kinds(o, &[kind], true).len();

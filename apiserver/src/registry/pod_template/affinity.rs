@@ -112,6 +112,7 @@ fn pod_term(term: &Value, path: &str, errors: &mut FieldErrors) {
             errors.invalid(format!("{path}.namespace"), name, message);
         }
     }
+    super::label_keys::validate(term, path, errors);
     let topology = text(term, "topologyKey");
     if topology.is_empty() {
         errors.required(format!("{path}.topologyKey"), "can not be empty");

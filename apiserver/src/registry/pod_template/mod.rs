@@ -5,13 +5,16 @@
 //! [`super::core::pod`].
 
 pub mod affinity;
+pub mod annotations;
 pub mod containers;
 pub mod defaults;
 pub mod env;
+pub mod gated;
 pub mod images;
+pub mod label_keys;
 pub mod metadata;
 pub mod platform;
-mod pod_resources;
+pub mod pod_resources;
 pub mod probes;
 pub mod qos;
 pub mod resources;
@@ -38,7 +41,9 @@ pub fn default_template(template: &mut Value) {
 pub fn validate_template(template: &Value, path: &str, errors: &mut FieldErrors) {
     let meta = field(template, "metadata");
     metadata::labels(field(meta, "labels"), &format!("{path}.labels"), errors);
-    metadata::annotations(field(meta, "annotations"), &format!("{path}.annotations"), errors);
+    let map = field(meta, "annotations");
+    metadata::annotations(map, &format!("{path}.annotations"), errors);
+    annotations::validate(map, field(template, "spec"), &format!("{path}.annotations"), errors);
     spec::validate(field(template, "spec"), meta, &format!("{path}.spec"), errors);
     if at(template, &["spec", "ephemeralContainers"]).as_array().is_some_and(|l| !l.is_empty()) {
         errors.forbidden(

@@ -6,9 +6,61 @@ use serde_json::Value;
 
 use super::resources;
 use crate::registry::checks::At;
-use crate::registry::tree::{at, field, items, text};
+use crate::registry::tree::{at, child_mut, field, has, items, map_mut, text};
 
 const NAMES: [&str; 2] = ["cpu", "memory"];
+
+/// Fills what the pod as a whole leaves open of `spec.resources`, once it says something: limits of huge pages
+/// from those of the containers, requests from those of the containers, or else from the limits.
+pub fn default(spec: &mut Value) {
+    let said =
+        |spec: &Value, list: &str| at(spec, &["resources", list]).as_object().is_some_and(|l| !l.is_empty());
+    if !said(spec, "limits") && !said(spec, "requests") {
+        return;
+    }
+    let pages: Vec<(String, String)> = aggregate(spec, "limits")
+        .into_iter()
+        .filter(|(name, _)| resources::is_huge_page(name) && !has(at(spec, &["resources", "requests"]), name))
+        .map(|(name, amount)| (name.clone(), shown(spec, "limits", &name, amount)))
+        .collect();
+    fill(spec, "limits", pages);
+    if !said(spec, "limits") {
+        return;
+    }
+    let asked: Vec<(String, String)> = aggregate(spec, "requests")
+        .into_iter()
+        .filter(|(name, _)| NAMES.contains(&name.as_str()))
+        .map(|(name, amount)| (name.clone(), shown(spec, "requests", &name, amount)))
+        .collect();
+    fill(spec, "requests", asked);
+    let limits = at(spec, &["resources", "limits"]).as_object().into_iter().flatten();
+    let limits = limits
+        .filter(|(name, _)| NAMES.contains(&name.as_str()) || resources::is_huge_page(name))
+        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+        .collect();
+    fill(spec, "requests", limits);
+}
+
+/// Adds what the list does not have.
+fn fill(spec: &mut Value, list: &str, amounts: Vec<(String, String)>) {
+    let Some(resources) = child_mut(spec, "resources").filter(|_| !amounts.is_empty()) else { return };
+    let Some(list) = map_mut(resources, list) else { return };
+    for (name, amount) in amounts {
+        list.entry(name).or_insert(Value::String(amount));
+    }
+}
+
+/// A sum in the way in which the first of its parts is written, as Go's quantities keep it.
+fn shown(spec: &Value, list: &str, name: &str, amount: Quantity) -> String {
+    let all = items(spec, "containers").iter().chain(items(spec, "initContainers"));
+    let first = all.filter_map(|c| at(c, &["resources", list, name]).as_str()).find(|text| *text != "0");
+    let bytes = amount.units();
+    let text = match first {
+        Some(text) if text.ends_with('i') && bytes % 1024 == 0 => format!("{}Ki", bytes / 1024),
+        _ => amount.to_string(),
+    };
+    resources::canonical(&text).unwrap_or(text)
+}
 
 /// `spec.resources`.
 pub fn validate(spec: &At<'_>, errors: &mut FieldErrors) {
@@ -132,6 +184,33 @@ fn raise(list: &mut Vec<(String, Quantity)>, name: &str, amount: Quantity) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_pod_gets_what_it_leaves_open() {
+        let check = |whole: Value, containers: Value, expected: Value| {
+            let mut spec = json!({"resources": whole, "containers": containers});
+            default(&mut spec);
+            assert_eq!(spec["resources"], expected);
+        };
+        let two = json!([{"resources": {"requests": {"cpu": "1", "memory": "64Mi"}}},
+            {"resources": {"requests": {"memory": "1Gi"}}}]);
+        check(
+            json!({"limits": {"cpu": "3", "hugepages-2Mi": "2Mi"}}),
+            two.clone(),
+            json!({"limits": {"cpu": "3", "hugepages-2Mi": "2Mi"},
+                "requests": {"cpu": "1", "memory": "1088Mi", "hugepages-2Mi": "2Mi"}}),
+        );
+        check(json!({"requests": {"cpu": "3"}}), two.clone(), json!({"requests": {"cpu": "3"}}));
+        check(json!({}), two, json!({}));
+        let pages = json!([{"resources": {"limits": {"hugepages-2Mi": "4Mi"},
+            "requests": {"hugepages-2Mi": "4Mi"}}}]);
+        check(
+            json!({"requests": {"cpu": "3"}}),
+            pages,
+            json!({"limits": {"hugepages-2Mi": "4Mi"},
+                "requests": {"cpu": "3", "hugepages-2Mi": "4Mi"}}),
+        );
+    }
 
     #[test]
     fn containers_fit_their_pod() {

@@ -3,7 +3,15 @@
 use serde_json::Value;
 
 use super::resources::read;
-use crate::registry::tree::{at, field, items};
+use crate::registry::tree::{at, field, items, text};
+
+/// The class that the pod's status says, or the one it would get.
+pub fn class_of_record(pod: &Value) -> &str {
+    match text(field(pod, "status"), "qosClass") {
+        "" => class(pod),
+        said => said,
+    }
+}
 
 /// `Guaranteed`, `Burstable` or `BestEffort`, from the cpu and memory of the pod or its containers.
 pub fn class(pod: &Value) -> &'static str {

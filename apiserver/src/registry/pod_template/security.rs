@@ -11,7 +11,8 @@ use crate::registry::tree::{at, field, flag, has, int, items, strings, text};
 const ID_MAX: i64 = i32::MAX as i64;
 const ID_MESSAGE: &str = "must be between 0 and 2147483647, inclusive";
 
-fn id(value: Option<i64>, path: String, errors: &mut FieldErrors) {
+/// The number of a user or group.
+pub fn id(value: Option<i64>, path: String, errors: &mut FieldErrors) {
     if let Some(id) = value.filter(|id| !(0..=ID_MAX).contains(id)) {
         errors.invalid(path, id, ID_MESSAGE);
     }
@@ -76,7 +77,6 @@ pub fn validate_pod(spec: &Value, path: &str, errors: &mut FieldErrors) {
     for (key, allowed) in [
         ("fsGroupChangePolicy", ["OnRootMismatch", "Always"]),
         ("supplementalGroupsPolicy", ["Merge", "Strict"]),
-        ("seLinuxChangePolicy", ["MountOption", "Recursive"]),
     ] {
         let value = text(context, key);
         if has(context, key) && !allowed.contains(&value) {

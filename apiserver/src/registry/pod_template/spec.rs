@@ -219,7 +219,7 @@ fn gates(spec: &Value, path: &str, errors: &mut FieldErrors) {
 }
 
 fn user_namespace(spec: &Value, path: &str, errors: &mut FieldErrors) {
-    for (key, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+    for (key, shown) in [("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
         if flag(spec, key) {
             errors.forbidden(format!("{path}.{shown}"), "when `hostUsers` is false");
         }

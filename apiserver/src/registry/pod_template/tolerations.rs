@@ -48,9 +48,8 @@ pub fn validate(owner: &Value, path: &str, errors: &mut FieldErrors) {
                     );
                 }
             }
-            "Lt" | "Gt" => {
-                errors.not_supported(format!("{here}.operator"), operator, &["Equal", "Exists", "Lt", "Gt"])
-            }
+            // With a feature gate only: `gated::comparison`.
+            "Lt" | "Gt" => {}
             other => errors.not_supported(format!("{here}.operator"), other, &["Equal", "Exists"]),
         }
         if !effect.is_empty() && !EFFECTS.contains(&effect) {

@@ -63,18 +63,17 @@ pub(super) fn assign(mut pod: Object, binding: &Object, now: &str) -> Result<Obj
             map.extend(more);
         }
     }
-    let generation = at(&pod, &["metadata", "generation"]).as_i64().unwrap_or(0) + 1;
-    object::metadata_mut(&mut pod).insert("generation".into(), json!(generation));
+    // The generation stays, as upstream: a pod's first is the one that its kubelet sees.
     if let Some(status) = struct_mut(&mut pod, "status") {
-        scheduled(status, now, generation);
+        scheduled(status, now);
         crate::registry::tree::remove(status, "nominatedNodeName");
     }
     Ok(pod)
 }
 
-fn scheduled(status: &mut Value, now: &str, generation: i64) {
+fn scheduled(status: &mut Value, now: &str) {
     let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
-        "lastTransitionTime": now, "observedGeneration": generation});
+        "lastTransitionTime": now});
     match items_mut(status, "conditions").iter_mut().find(|c| text(c, "type") == "PodScheduled") {
         Some(old) => *old = condition,
         None => {
@@ -128,11 +127,13 @@ mod tests {
 
     #[test]
     fn a_pod_is_bound_once() {
-        let pod = json!({"metadata": {"name": "a"}, "spec": {}, "status": {"phase": "Pending"}});
+        let pod = json!({"metadata": {"name": "a", "generation": 1}, "spec": {},
+            "status": {"phase": "Pending"}});
         let binding = json!({"metadata": {"annotations": {"x": "y"}}, "target": {"name": "n"}});
         let bound = assign(pod, &binding, "2026-01-01T00:00:00Z").expect("free");
         assert_eq!(bound["spec"]["nodeName"], "n");
         assert_eq!(bound["metadata"]["annotations"]["x"], "y");
+        assert_eq!(bound["metadata"]["generation"], 1);
         assert_eq!(bound["status"]["conditions"][0]["status"], "True");
         let status = assign(bound, &binding, "").expect_err("taken");
         assert_eq!(

@@ -12,6 +12,7 @@ use crate::endpoints::query::{Query, WriteOptions};
 use crate::fieldmanager::{Applied, Element, FieldManager, Version, manager_name, scale as owners};
 use crate::object::{self, Object};
 use crate::registry::deps::Deps;
+use crate::registry::gated::Gated;
 use crate::registry::pod_template::metadata::matcher;
 use crate::registry::rules::KindStrategy;
 use crate::registry::table;
@@ -194,7 +195,8 @@ impl Subresource for Scale {
         };
         let dry_run = options.dry_run;
         let owning = Owning::new(&self.deps, &version, &ctx, &options);
-        let strategy = KindStrategy::new(table::rules(&self.group, &self.resource));
+        let gated = Gated::new(Arc::clone(&self.deps.features), &self.group, &self.resource);
+        let strategy = KindStrategy::new(table::rules(&self.group, &self.resource)).gated(gated);
         let (group, resource) = (self.group.clone(), self.resource.clone());
         let apply = |object: Object| -> Result<Object, Status> {
             let before = owning.scale(&object)?;
