@@ -1,5 +1,5 @@
 //! Every kind against upstream's fully populated objects: what a client writes it reads again, in JSON and in
-//! protobuf, in every version; and every default of the published schema is filled.
+//! protobuf, in every version. Their defaults are looked at in `defaults_tests`.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -177,38 +177,4 @@ fn every_field_survives_create_where_the_strategy_permits() {
         wrong.extend(gone.into_iter().map(|what| format!("{name}: {what}")));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-}
-
-/// A type's fields with a default that is no zero value, as the schema publishes them.
-const DEFAULTS: &[(&str, &str, &str)] = &[
-    // Where in which object, and what must be there.
-    ("Pod", "/spec/containers/0/ports/0/protocol", "TCP"),
-    ("Pod", "/spec/volumes/0/azureDisk/cachingMode", "ReadWrite"),
-    ("Pod", "/spec/volumes/0/azureDisk/fsType", "ext4"),
-    ("Pod", "/spec/volumes/0/azureDisk/kind", "Shared"),
-    ("Pod", "/spec/volumes/0/iscsi/iscsiInterface", "default"),
-    ("Pod", "/spec/volumes/0/rbd/keyring", "/etc/ceph/keyring"),
-    ("Pod", "/spec/volumes/0/rbd/pool", "rbd"),
-    ("Pod", "/spec/volumes/0/rbd/user", "admin"),
-    ("Pod", "/spec/volumes/0/scaleIO/fsType", "xfs"),
-    ("Pod", "/spec/volumes/0/scaleIO/storageMode", "ThinProvisioned"),
-    ("PersistentVolume", "/spec/iscsi/iscsiInterface", "default"),
-    ("PersistentVolume", "/spec/rbd/keyring", "/etc/ceph/keyring"),
-    ("PersistentVolume", "/spec/scaleIO/storageMode", "ThinProvisioned"),
-    ("Service", "/spec/ports/0/protocol", "TCP"),
-    ("ResourceClaim", "/spec/devices/requests/0/exactly/tolerations/0/operator", "Equal"),
-];
-
-#[test]
-fn every_published_default_is_filled() {
-    for (kind, pointer, expected) in DEFAULTS {
-        let (_, row, mut object) =
-            stored().into_iter().find(|(_, row, _)| row.kind == *kind).expect("a populated object");
-        let (owner, key) = pointer.rsplit_once('/').expect("a pointer");
-        let map = object.pointer_mut(owner).and_then(Value::as_object_mut);
-        map.unwrap_or_else(|| panic!("{kind} has {owner}")).remove(key);
-        let (group, _, resource) = row.stored_at().expect("stored");
-        (table::rules(group, resource).default)(&mut object);
-        assert_eq!(object.pointer(pointer).and_then(Value::as_str), Some(*expected), "{kind} {pointer}");
-    }
 }

@@ -14,6 +14,8 @@ pub mod autoscaling;
 pub mod batch;
 pub mod checks;
 pub mod core;
+#[cfg(test)]
+mod defaults_tests;
 pub mod deps;
 pub mod devices;
 #[cfg(test)]
