@@ -69,6 +69,12 @@ impl Configurations {
         Ok(Self(all))
     }
 
+    /// A file that configures one plugin.
+    #[cfg(test)]
+    pub fn of_plugin(plugin: &str, tree: Value) -> Self {
+        Self(BTreeMap::from([(plugin.to_owned(), tree)]))
+    }
+
     /// The kind that the plugin's own configuration says it is; empty when there is none.
     pub fn kind_of(&self, plugin: &str) -> &str {
         self.0.get(plugin).and_then(|tree| tree.get("kind")).and_then(Value::as_str).unwrap_or("")

@@ -5,6 +5,8 @@
 
 mod classes;
 mod configuration;
+mod declared_features;
+mod event_rate_limit;
 mod grants;
 mod limit_ranger;
 mod namespace_lifecycle;
@@ -18,6 +20,7 @@ mod service_account;
 mod simple;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tolerations;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -124,11 +127,10 @@ pub enum BuildError {
 }
 
 /// Upstream's plugins, on by default there, that this server accepts in the flags and does not run yet.
-const KNOWN_ABSENT: [&str; 8] = [
+const KNOWN_ABSENT: [&str; 7] = [
     "JobValidation",
     "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
-    "NodeDeclaredFeatureValidator",
     "PodGroupProtection",
     "PodGroupWorkloadExists",
     "ValidatingAdmissionPolicy",
@@ -136,7 +138,7 @@ const KNOWN_ABSENT: [&str; 8] = [
 ];
 
 /// Upstream's plugins, off by default there, that this server does not have: who asks for one is told so.
-const UNAVAILABLE: [&str; 3] = ["EventRateLimit", "ImagePolicyWebhook", "PodTolerationRestriction"];
+const UNAVAILABLE: [&str; 1] = ["ImagePolicyWebhook"];
 
 /// The chain of `--enable-admission-plugins` and `--disable-admission-plugins`: those on by default and those
 /// enabled, without those disabled, in upstream's order. Two guards that are no plugins upstream are always on.
@@ -155,9 +157,20 @@ pub fn build(
     let pod_security = pod_security::Configuration::load(&configurations)?;
     let quotas = resource_quota::Configuration::load(&configurations)?;
     let node_selector = placement::PodNodeSelector::new(registry.clone(), &configurations)?;
+    let asked = |name: &str| {
+        let named = |names: &[String]| names.iter().any(|n| n == name);
+        named(enabled) && !named(disabled)
+    };
+    let tolerations = tolerations::PodTolerationRestriction::new(
+        registry.clone(),
+        &configurations,
+        asked("PodTolerationRestriction"),
+    )?;
+    let events = event_rate_limit::EventRateLimit::new(&configurations, asked("EventRateLimit"))?;
     let store = || registry.clone();
     let permission = |signing| grants::CertificatePermission { authorizer: authorizer.clone(), signing };
     let topology = features.enabled("PodTopologyLabelsAdmission");
+    let declared = features.enabled("NodeDeclaredFeatures");
     let trust_bundles = features.enabled("ClusterTrustBundle");
     // (on by default, plugin), in upstream's order; one whose feature gate is off does nothing
     let all: Vec<(bool, Arc<dyn Plugin>)> = vec![
@@ -175,6 +188,8 @@ pub fn build(
         (false, Arc::new(node_selector)),
         (true, Arc::new(pods::Priority::new(store()))),
         (true, Arc::new(pods::DefaultTolerationSeconds)),
+        (false, Arc::new(tolerations)),
+        (false, Arc::new(events)),
         (false, Arc::new(placement::ExtendedResourceToleration)),
         (true, Arc::new(classes::DefaultStorageClass { registry: store() })),
         (true, Arc::new(grants::StorageObjectInUseProtection)),
@@ -197,6 +212,13 @@ pub fn build(
         (true, Arc::new(classes::DefaultIngressClass { registry: store() })),
         (false, Arc::new(simple::DenyServiceExternalIPs)),
         (true, Arc::new(placement::PodTopologyLabels { registry: store(), enabled: topology })),
+        (
+            true,
+            Arc::new(declared_features::NodeDeclaredFeatureValidator {
+                registry: store(),
+                enabled: declared,
+            }),
+        ),
         (true, Arc::new(placement::PodResizeValidator { registry: store() })),
         (true, Arc::new(resource_quota::ResourceQuota::new(store(), quotas))),
         (false, Arc::new(simple::AlwaysDeny)),
@@ -236,4 +258,63 @@ fn refusal(attributes: &Attributes<'_>) -> impl Fn(&str) -> Status + Send + Sync
     let own = attributes.object.as_deref().map(object::name).unwrap_or_default();
     let name = if attributes.name.is_empty() { own.to_owned() } else { attributes.name.clone() };
     move |why: &str| Status::forbidden(&group, &resource, &name, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::authorization::modes::AlwaysAllow;
+
+    /// The names of the plugins that a chain is made of, in their order.
+    fn chain(enabled: &[&str], configuration: &str) -> Result<Vec<&'static str>, String> {
+        let path = std::env::temp_dir().join(format!("pintle-admission-{}.yaml", uuid::Uuid::new_v4()));
+        std::fs::write(&path, configuration).expect("written");
+        let registry = Arc::new(Registry::new(HashMap::new()));
+        let authorizer: Arc<dyn Authorizer> = Arc::new(AlwaysAllow);
+        let enabled: Vec<String> = enabled.iter().map(|name| (*name).to_owned()).collect();
+        let file = (!configuration.is_empty()).then_some(path.as_path());
+        let built = build(&registry, &authorizer, &enabled, &[], file, &Features::default());
+        std::fs::remove_file(&path).expect("removed");
+        built
+            .map(|chain| chain.plugins.iter().map(|plugin| plugin.name()).collect())
+            .map_err(|error| error.to_string())
+    }
+
+    const LIMITS: &str = r#"
+apiVersion: apiserver.config.k8s.io/v1
+kind: AdmissionConfiguration
+plugins:
+- name: EventRateLimit
+  configuration:
+    apiVersion: eventratelimit.admission.k8s.io/v1alpha1
+    kind: Configuration
+    limits: [{type: Namespace, qps: 50, burst: 100, cacheSize: 2000}]
+- name: PodTolerationRestriction
+  configuration:
+    apiVersion: podtolerationrestriction.admission.k8s.io/v1alpha1
+    kind: Configuration
+    default: [{key: a, operator: Exists}]
+"#;
+
+    #[test]
+    fn plugins_run_in_upstreams_order_with_their_configuration() {
+        let names = chain(&["EventRateLimit", "PodTolerationRestriction"], LIMITS).expect("a chain");
+        let at = |name: &str| names.iter().position(|n| *n == name).expect(name);
+        assert!(at("DefaultTolerationSeconds") < at("PodTolerationRestriction"));
+        assert!(at("PodTolerationRestriction") < at("EventRateLimit"));
+        assert!(at("NodeDeclaredFeatureValidator") < at("PodResizeValidator"));
+        assert!(!chain(&[], LIMITS).expect("a chain").contains(&"EventRateLimit"));
+    }
+
+    #[test]
+    fn what_cannot_be_is_told() {
+        let told = chain(&["EventRateLimit"], "").expect_err("it has no limits");
+        assert!(told.contains("limits: Invalid value: null: must not be empty"), "{told}");
+        let told = chain(&["ImagePolicyWebhook"], "").expect_err("not here");
+        assert!(told.contains("not available"), "{told}");
+        let told = chain(&["EventRateLimit"], &LIMITS.replace("v1alpha1", "v1")).expect_err("another kind");
+        assert!(told.contains("EventRateLimit"), "{told}");
+    }
 }

@@ -239,14 +239,9 @@ impl Plugin for RuntimeClass {
             }
         }
         let more = items(scheduling, "tolerations");
-        if !more.is_empty()
-            && let Some(list) = list_mut(spec, "tolerations")
-        {
-            for toleration in more {
-                if !list.contains(toleration) {
-                    list.push(toleration.clone());
-                }
-            }
+        if !more.is_empty() {
+            let merged = super::tolerations::merge(items(spec, "tolerations"), more);
+            set(spec, "tolerations", merged);
         }
         Ok(())
     }
