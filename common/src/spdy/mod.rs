@@ -11,17 +11,23 @@
 //! CREDENTIAL) are skipped; frames that are not legal end the session with GOAWAY.
 //!
 //! [`session`] gives a [`Session`] and a [`Driver`]; the caller spawns the driver, which moves all frames and
-//! ends when the connection does.
+//! ends when the connection does. Inside, `reader` and `writer` are its two loops, `table` is what they and the
+//! session share, `frame` and `headers` are the bytes.
 
 mod driver;
 mod frame;
 mod headers;
+mod reader;
+mod session;
 mod stream;
+mod table;
 #[cfg(test)]
 mod tests;
+mod writer;
 
-pub use driver::{Driver, Incoming, Session, session};
+pub use driver::{Driver, session};
 pub use headers::Headers;
+pub use session::{Incoming, Session};
 pub use stream::{ReadHalf, Stream, WriteHalf};
 
 /// The token in the `Upgrade` header.

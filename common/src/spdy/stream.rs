@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
 
-use super::driver::{Command, Shared};
+use super::table::{Command, Shared};
 use super::frame::ResetReason;
 use super::{Headers, MAX_CHUNK};
 
