@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use common::shutdown::Tasks;
-use futures::StreamExt;
+use common::view;
 use kube::Client;
 use kube::api::Api;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use tokio::sync::mpsc;
 
 use crate::model::view::{NodeView, ServiceView, SliceView};
@@ -41,38 +40,21 @@ fn spawn<K, T>(
         + 'static,
     T: Send + 'static,
 {
-    let (inputs, stop) = (inputs.clone(), tasks.stop_token());
-    tasks.spawn_essential(format!("watch-{what}"), async move {
-        let stream = watcher(api, watcher::Config::default()).default_backoff();
-        let mut stream = std::pin::pin!(stream);
-        let mut listed = Vec::new();
-        loop {
-            let event = tokio::select! {
-                event = stream.next() => event,
-                () = stop.cancelled() => return,
-            };
-            let watched = match event {
-                Some(Ok(Event::Init)) => {
-                    listed.clear();
-                    continue;
-                }
-                Some(Ok(Event::InitApply(object))) => {
-                    listed.extend(convert(object));
-                    continue;
-                }
-                Some(Ok(Event::InitDone)) => Some(Watched::Replaced(std::mem::take(&mut listed))),
-                Some(Ok(Event::Apply(object))) => convert(object).map(Watched::Applied),
-                Some(Ok(Event::Delete(object))) => convert(object).map(Watched::Deleted),
-                Some(Err(error)) => {
-                    tracing::warn!(resource = what, %error, "watch failed; trying again");
-                    continue;
-                }
-                None => return,
-            };
-            let Some(watched) = watched else { continue };
-            if inputs.send(wrap(watched)).await.is_err() {
-                return;
+    let mut listed = Vec::new();
+    view::follow(tasks, what, api, watcher::Config::default(), inputs, move |event| {
+        let watched = match event {
+            Event::Init => {
+                listed.clear();
+                None
             }
-        }
+            Event::InitApply(object) => {
+                listed.extend(convert(object));
+                None
+            }
+            Event::InitDone => Some(Watched::Replaced(std::mem::take(&mut listed))),
+            Event::Apply(object) => convert(object).map(Watched::Applied),
+            Event::Delete(object) => convert(object).map(Watched::Deleted),
+        };
+        watched.map(wrap)
     });
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
+use common::shutdown::Tasks;
+use common::view;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::Api;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use tokio::sync::mpsc;
 
 use crate::core::{Input, Watched};
@@ -16,7 +16,6 @@ use crate::model::view::{
     ServiceView, StatefulSetView,
 };
 use crate::model::{Node, PodInfo, PodSet, PodSetKind, label_pairs, pod_key};
-use common::shutdown::Tasks;
 
 /// Starts all watches; they end with the tasks.
 pub fn start(client: &Client, inputs: &mpsc::Sender<Input>, tasks: &Tasks) {
@@ -134,30 +133,13 @@ fn spawn<K, T>(
         + 'static,
     T: Send + 'static,
 {
-    let (inputs, stop) = (inputs.clone(), tasks.stop_token());
-    tasks.spawn_essential(format!("watch-{what}"), async move {
-        let stream = watcher(api, config).default_backoff();
-        let mut stream = std::pin::pin!(stream);
-        loop {
-            let event = tokio::select! {
-                event = stream.next() => event,
-                () = stop.cancelled() => return,
-            };
-            let watched = match event {
-                Some(Ok(Event::Init)) => Watched::Restarted,
-                Some(Ok(Event::InitApply(object))) => Watched::Listed(convert(object)),
-                Some(Ok(Event::InitDone)) => Watched::ListDone,
-                Some(Ok(Event::Apply(object))) => Watched::Applied(convert(object)),
-                Some(Ok(Event::Delete(object))) => Watched::Deleted(key(object.meta())),
-                Some(Err(error)) => {
-                    tracing::warn!(resource = what, %error, "watch failed; trying again");
-                    continue;
-                }
-                None => return,
-            };
-            if inputs.send(wrap(watched)).await.is_err() {
-                return;
-            }
-        }
+    view::follow(tasks, what, api, config, inputs, move |event| {
+        Some(wrap(match event {
+            Event::Init => Watched::Restarted,
+            Event::InitApply(object) => Watched::Listed(convert(object)),
+            Event::InitDone => Watched::ListDone,
+            Event::Apply(object) => Watched::Applied(convert(object)),
+            Event::Delete(object) => Watched::Deleted(key(object.meta())),
+        }))
     });
 }

@@ -5,17 +5,16 @@ use std::fmt;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::NamespaceResourceScope;
 use serde::Deserialize;
 
-use super::{nullable, slim_meta, view};
+use super::nullable;
 use crate::controller::View;
 
 /// A secret that is a bootstrap token; no other secret is watched with its data.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct BootstrapToken {
-    #[serde(deserialize_with = "slim_meta")]
+    #[serde(deserialize_with = "common::view::metadata")]
     pub metadata: ObjectMeta,
     #[serde(deserialize_with = "nullable")]
     pub data: TokenData,
@@ -41,7 +40,7 @@ impl fmt::Debug for TokenData {
     }
 }
 
-view!(BootstrapToken, "", "v1", "Secret", "secrets", NamespaceResourceScope);
+common::view_of!(BootstrapToken, k8s_openapi::api::core::v1::Secret);
 impl View for BootstrapToken {
     const FIELDS: Option<&'static str> =
         Some("metadata.namespace=kube-system,type=bootstrap.kubernetes.io/token");
@@ -51,13 +50,13 @@ impl View for BootstrapToken {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct ClusterInfo {
-    #[serde(deserialize_with = "slim_meta")]
+    #[serde(deserialize_with = "common::view::metadata")]
     pub metadata: ObjectMeta,
     #[serde(deserialize_with = "nullable")]
     pub data: BTreeMap<String, String>,
 }
 
-view!(ClusterInfo, "", "v1", "ConfigMap", "configmaps", NamespaceResourceScope);
+common::view_of!(ClusterInfo, k8s_openapi::api::core::v1::ConfigMap);
 impl View for ClusterInfo {
     const FIELDS: Option<&'static str> = Some("metadata.namespace=kube-public,metadata.name=cluster-info");
 }

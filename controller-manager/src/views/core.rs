@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
-use kube::core::{ClusterResourceScope, NamespaceResourceScope};
 use serde::{Deserialize, Serialize};
 
-use super::{nullable, slim_meta, view};
+use super::nullable;
 use crate::controller::View;
 
 /// The part every condition has.
@@ -29,7 +28,7 @@ pub struct Condition {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Pod {
-    #[serde(deserialize_with = "slim_meta")]
+    #[serde(deserialize_with = "common::view::metadata")]
     pub metadata: ObjectMeta,
     pub spec: PodSpec,
     #[serde(deserialize_with = "nullable")]
@@ -126,7 +125,7 @@ pub struct Restarts {
     pub restart_count: i32,
 }
 
-view!(Pod, "", "v1", "Pod", "pods", NamespaceResourceScope);
+common::view_of!(Pod, k8s_openapi::api::core::v1::Pod);
 impl View for Pod {
     fn index(&self) -> Vec<String> {
         let mut values = Vec::with_capacity(2);
@@ -184,7 +183,7 @@ impl Pod {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Node {
-    #[serde(deserialize_with = "slim_meta")]
+    #[serde(deserialize_with = "common::view::metadata")]
     pub metadata: ObjectMeta,
     pub spec: NodeSpec,
     #[serde(deserialize_with = "nullable")]
@@ -222,7 +221,7 @@ pub struct NodeStatus {
     pub conditions: Vec<Condition>,
 }
 
-view!(Node, "", "v1", "Node", "nodes", ClusterResourceScope);
+common::view_of!(Node, k8s_openapi::api::core::v1::Node);
 impl View for Node {}
 
 impl Node {
@@ -234,7 +233,7 @@ impl Node {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Lease {
-    #[serde(deserialize_with = "slim_meta")]
+    #[serde(deserialize_with = "common::view::metadata")]
     pub metadata: ObjectMeta,
     #[serde(deserialize_with = "nullable")]
     pub spec: LeaseSpec,
@@ -246,7 +245,7 @@ pub struct LeaseSpec {
     pub renew_time: Option<MicroTime>,
 }
 
-view!(Lease, "coordination.k8s.io", "v1", "Lease", "leases", NamespaceResourceScope);
+common::view_of!(Lease, k8s_openapi::api::coordination::v1::Lease);
 impl View for Lease {
     const FIELDS: Option<&'static str> = Some("metadata.namespace=kube-node-lease");
 }
@@ -254,7 +253,7 @@ impl View for Lease {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Namespace {
-    #[serde(deserialize_with = "slim_meta")]
+    #[serde(deserialize_with = "common::view::metadata")]
     pub metadata: ObjectMeta,
     #[serde(deserialize_with = "nullable")]
     pub spec: NamespaceSpec,
@@ -278,13 +277,13 @@ pub struct NamespaceStatus {
     pub conditions: Vec<Condition>,
 }
 
-view!(Namespace, "", "v1", "Namespace", "namespaces", ClusterResourceScope);
+common::view_of!(Namespace, k8s_openapi::api::core::v1::Namespace);
 impl View for Namespace {}
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct ServiceAccount {
-    #[serde(deserialize_with = "slim_meta")]
+    #[serde(deserialize_with = "common::view::metadata")]
     pub metadata: ObjectMeta,
 }
 
@@ -297,23 +296,23 @@ pub struct ResourceQuota {
     pub status: serde_json::Value,
 }
 
-view!(ResourceQuota, "", "v1", "ResourceQuota", "resourcequotas", NamespaceResourceScope);
+common::view_of!(ResourceQuota, k8s_openapi::api::core::v1::ResourceQuota);
 impl View for ResourceQuota {}
 
-view!(ServiceAccount, "", "v1", "ServiceAccount", "serviceaccounts", NamespaceResourceScope);
+common::view_of!(ServiceAccount, k8s_openapi::api::core::v1::ServiceAccount);
 impl View for ServiceAccount {}
 
 /// Watched only under the name of the published root certificate.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct ConfigMap {
-    #[serde(deserialize_with = "slim_meta")]
+    #[serde(deserialize_with = "common::view::metadata")]
     pub metadata: ObjectMeta,
     #[serde(deserialize_with = "nullable")]
     pub data: BTreeMap<String, String>,
 }
 
-view!(ConfigMap, "", "v1", "ConfigMap", "configmaps", NamespaceResourceScope);
+common::view_of!(ConfigMap, k8s_openapi::api::core::v1::ConfigMap);
 impl View for ConfigMap {
     const FIELDS: Option<&'static str> = Some("metadata.name=kube-root-ca.crt");
 }
@@ -322,11 +321,11 @@ impl View for ConfigMap {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Secret {
-    #[serde(deserialize_with = "slim_meta")]
+    #[serde(deserialize_with = "common::view::metadata")]
     pub metadata: ObjectMeta,
     #[serde(rename = "type", deserialize_with = "nullable")]
     pub type_: String,
 }
 
-view!(Secret, "", "v1", "Secret", "secrets", NamespaceResourceScope);
+common::view_of!(Secret, k8s_openapi::api::core::v1::Secret);
 impl View for Secret {}

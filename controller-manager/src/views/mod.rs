@@ -5,7 +5,6 @@
 
 mod bootstrap;
 mod core;
-mod meta;
 mod network;
 mod policy;
 mod rbac;
@@ -18,7 +17,6 @@ pub use core::{
     NamespaceStatus, Node, NodeSpec, NodeStatus, Pod, PodCondition, PodIp, PodSpec, PodStatus, ResourceQuota,
     Restarts, Secret, ServiceAccount, Taint, Toleration,
 };
-pub use meta::slim_meta;
 pub use network::{EndpointSlice, Endpoints, Service, ServicePort, ServiceSpec};
 pub use policy::{CertificateSigningRequest, CsrSpec, CsrStatus};
 pub use rbac::{AggregationRule, ClusterRole, PolicyRule};
@@ -27,35 +25,6 @@ pub use workload::{
     Deployment, DeploymentSpec, DeploymentStatus, ReplicaSet, ReplicaSetSpec, ReplicaSetStatus,
     RollingUpdate, Strategy, WorkloadCondition,
 };
-
-/// Declares a view's place in the API and nothing more.
-macro_rules! view {
-    ($type:ty, $group:literal, $version:literal, $kind:literal, $plural:literal, $scope:ty) => {
-        impl kube::Resource for $type {
-            type DynamicType = ();
-            type Scope = $scope;
-            fn kind((): &()) -> std::borrow::Cow<'_, str> {
-                $kind.into()
-            }
-            fn group((): &()) -> std::borrow::Cow<'_, str> {
-                $group.into()
-            }
-            fn version((): &()) -> std::borrow::Cow<'_, str> {
-                $version.into()
-            }
-            fn plural((): &()) -> std::borrow::Cow<'_, str> {
-                $plural.into()
-            }
-            fn meta(&self) -> &kube::core::ObjectMeta {
-                &self.metadata
-            }
-            fn meta_mut(&mut self) -> &mut kube::core::ObjectMeta {
-                &mut self.metadata
-            }
-        }
-    };
-}
-use view;
 
 /// Reads a field that a server may send as `null`.
 fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>

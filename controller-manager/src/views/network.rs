@@ -6,16 +6,15 @@ use k8s_openapi::api::core::v1::EndpointSubset;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::core::NamespaceResourceScope;
 use serde::Deserialize;
 
-use super::{nullable, slim_meta, view};
+use super::nullable;
 use crate::controller::View;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Service {
-    #[serde(deserialize_with = "slim_meta")]
+    #[serde(deserialize_with = "common::view::metadata")]
     pub metadata: ObjectMeta,
     pub spec: ServiceSpec,
 }
@@ -50,14 +49,14 @@ pub struct ServicePort {
     pub target_port: Option<IntOrString>,
 }
 
-view!(Service, "", "v1", "Service", "services", NamespaceResourceScope);
+common::view_of!(Service, k8s_openapi::api::core::v1::Service);
 impl View for Service {}
 
 /// Kept whole: the controller that reads it also rewrites it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EndpointSlice {
-    #[serde(deserialize_with = "slim_meta")]
+    #[serde(deserialize_with = "common::view::metadata")]
     pub metadata: ObjectMeta,
     #[serde(deserialize_with = "nullable")]
     pub address_type: String,
@@ -67,7 +66,7 @@ pub struct EndpointSlice {
     pub ports: Vec<EndpointPort>,
 }
 
-view!(EndpointSlice, "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", NamespaceResourceScope);
+common::view_of!(EndpointSlice, k8s_openapi::api::discovery::v1::EndpointSlice);
 impl View for EndpointSlice {
     fn index(&self) -> Vec<String> {
         self.label("kubernetes.io/service-name")
@@ -79,11 +78,11 @@ impl View for EndpointSlice {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Endpoints {
-    #[serde(deserialize_with = "slim_meta")]
+    #[serde(deserialize_with = "common::view::metadata")]
     pub metadata: ObjectMeta,
     #[serde(deserialize_with = "nullable")]
     pub subsets: Vec<EndpointSubset>,
 }
 
-view!(Endpoints, "", "v1", "Endpoints", "endpoints", NamespaceResourceScope);
+common::view_of!(Endpoints, k8s_openapi::api::core::v1::Endpoints);
 impl View for Endpoints {}

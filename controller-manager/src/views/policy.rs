@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::ClusterResourceScope;
 use serde::Deserialize;
 
-use super::{WorkloadCondition, nullable, slim_meta, view};
+use super::{WorkloadCondition, nullable};
 use crate::controller::View;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct CertificateSigningRequest {
-    #[serde(deserialize_with = "slim_meta")]
+    #[serde(deserialize_with = "common::view::metadata")]
     pub metadata: ObjectMeta,
     pub spec: CsrSpec,
     #[serde(deserialize_with = "nullable")]
@@ -49,14 +48,7 @@ pub struct CsrStatus {
     pub certificate: String,
 }
 
-view!(
-    CertificateSigningRequest,
-    "certificates.k8s.io",
-    "v1",
-    "CertificateSigningRequest",
-    "certificatesigningrequests",
-    ClusterResourceScope
-);
+common::view_of!(CertificateSigningRequest, k8s_openapi::api::certificates::v1::CertificateSigningRequest);
 impl View for CertificateSigningRequest {}
 
 impl CertificateSigningRequest {

@@ -1,16 +1,15 @@
 //! Views of the RBAC group.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use kube::core::ClusterResourceScope;
 use serde::{Deserialize, Serialize};
 
-use super::{nullable, slim_meta, view};
+use super::nullable;
 use crate::controller::View;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClusterRole {
-    #[serde(deserialize_with = "slim_meta")]
+    #[serde(deserialize_with = "common::view::metadata")]
     pub metadata: ObjectMeta,
     #[serde(deserialize_with = "nullable")]
     pub rules: Vec<PolicyRule>,
@@ -44,5 +43,5 @@ pub struct PolicyRule {
     pub non_resource_urls: Vec<String>,
 }
 
-view!(ClusterRole, "rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", ClusterResourceScope);
+common::view_of!(ClusterRole, k8s_openapi::api::rbac::v1::ClusterRole);
 impl View for ClusterRole {}

@@ -2,10 +2,9 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::core::NamespaceResourceScope;
 use serde::{Deserialize, Serialize};
 
-use super::{Template, nullable, slim_meta, view};
+use super::{Template, nullable};
 use crate::controller::View;
 
 /// A condition of a Deployment or a ReplicaSet; only Deployments have `lastUpdateTime`.
@@ -28,7 +27,7 @@ pub struct WorkloadCondition {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct ReplicaSet {
-    #[serde(deserialize_with = "slim_meta")]
+    #[serde(deserialize_with = "common::view::metadata")]
     pub metadata: ObjectMeta,
     pub spec: ReplicaSetSpec,
     #[serde(deserialize_with = "nullable")]
@@ -60,7 +59,7 @@ pub struct ReplicaSetStatus {
     pub conditions: Vec<WorkloadCondition>,
 }
 
-view!(ReplicaSet, "apps", "v1", "ReplicaSet", "replicasets", NamespaceResourceScope);
+common::view_of!(ReplicaSet, k8s_openapi::api::apps::v1::ReplicaSet);
 impl View for ReplicaSet {
     fn index(&self) -> Vec<String> {
         match self.controller_uid() {
@@ -79,7 +78,7 @@ impl ReplicaSet {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Deployment {
-    #[serde(deserialize_with = "slim_meta")]
+    #[serde(deserialize_with = "common::view::metadata")]
     pub metadata: ObjectMeta,
     pub spec: DeploymentSpec,
     #[serde(deserialize_with = "nullable")]
@@ -134,7 +133,7 @@ pub struct DeploymentStatus {
     pub conditions: Vec<WorkloadCondition>,
 }
 
-view!(Deployment, "apps", "v1", "Deployment", "deployments", NamespaceResourceScope);
+common::view_of!(Deployment, k8s_openapi::api::apps::v1::Deployment);
 impl View for Deployment {}
 
 impl Deployment {

@@ -3,7 +3,6 @@
 use k8s_openapi::api::core::v1::{NodeAddress, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::core::{ClusterResourceScope, NamespaceResourceScope};
 use serde::Deserialize;
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -14,7 +13,7 @@ pub struct ServiceView {
     pub spec: ServiceSpecView,
     pub status: ServiceStatusView,
 }
-common::view_of!(ServiceView, k8s_openapi::api::core::v1::Service, NamespaceResourceScope);
+common::view_of!(ServiceView, k8s_openapi::api::core::v1::Service);
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -89,7 +88,7 @@ pub struct SliceView {
     pub endpoints: Option<Vec<EndpointView>>,
     pub ports: Option<Vec<EndpointPortView>>,
 }
-common::view_of!(SliceView, k8s_openapi::api::discovery::v1::EndpointSlice, NamespaceResourceScope);
+common::view_of!(SliceView, k8s_openapi::api::discovery::v1::EndpointSlice);
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -138,7 +137,7 @@ pub struct NodeView {
     pub spec: NodeSpecView,
     pub status: NodeStatusView,
 }
-common::view_of!(NodeView, k8s_openapi::api::core::v1::Node, ClusterResourceScope);
+common::view_of!(NodeView, k8s_openapi::api::core::v1::Node);
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

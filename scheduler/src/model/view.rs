@@ -7,7 +7,6 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
-use kube::core::{ClusterResourceScope, NamespaceResourceScope};
 use serde::Deserialize;
 
 /// A resource list as on the wire.
@@ -21,7 +20,7 @@ pub struct PodView {
     pub spec: PodSpecView,
     pub status: PodStatusView,
 }
-common::view_of!(PodView, Pod, NamespaceResourceScope);
+common::view_of!(PodView, Pod);
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -107,7 +106,7 @@ pub struct NodeView {
     pub spec: NodeSpecView,
     pub status: NodeStatusView,
 }
-common::view_of!(NodeView, k8s_openapi::api::core::v1::Node, ClusterResourceScope);
+common::view_of!(NodeView, k8s_openapi::api::core::v1::Node);
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -136,7 +135,7 @@ pub struct NamespaceView {
     #[serde(deserialize_with = "common::view::metadata")]
     pub metadata: ObjectMeta,
 }
-common::view_of!(NamespaceView, k8s_openapi::api::core::v1::Namespace, ClusterResourceScope);
+common::view_of!(NamespaceView, k8s_openapi::api::core::v1::Namespace);
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -146,11 +145,7 @@ pub struct DisruptionBudgetView {
     pub spec: DisruptionBudgetSpecView,
     pub status: DisruptionBudgetStatusView,
 }
-common::view_of!(
-    DisruptionBudgetView,
-    k8s_openapi::api::policy::v1::PodDisruptionBudget,
-    NamespaceResourceScope
-);
+common::view_of!(DisruptionBudgetView, k8s_openapi::api::policy::v1::PodDisruptionBudget);
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -185,7 +180,7 @@ pub struct ServiceView {
     pub metadata: ObjectMeta,
     pub spec: MapSelectorView,
 }
-common::view_of!(ServiceView, k8s_openapi::api::core::v1::Service, NamespaceResourceScope);
+common::view_of!(ServiceView, k8s_openapi::api::core::v1::Service);
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -194,11 +189,7 @@ pub struct ReplicationControllerView {
     pub metadata: ObjectMeta,
     pub spec: MapSelectorView,
 }
-common::view_of!(
-    ReplicationControllerView,
-    k8s_openapi::api::core::v1::ReplicationController,
-    NamespaceResourceScope
-);
+common::view_of!(ReplicationControllerView, k8s_openapi::api::core::v1::ReplicationController);
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -207,7 +198,7 @@ pub struct ReplicaSetView {
     pub metadata: ObjectMeta,
     pub spec: LabelSelectorView,
 }
-common::view_of!(ReplicaSetView, k8s_openapi::api::apps::v1::ReplicaSet, NamespaceResourceScope);
+common::view_of!(ReplicaSetView, k8s_openapi::api::apps::v1::ReplicaSet);
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -216,4 +207,4 @@ pub struct StatefulSetView {
     pub metadata: ObjectMeta,
     pub spec: LabelSelectorView,
 }
-common::view_of!(StatefulSetView, k8s_openapi::api::apps::v1::StatefulSet, NamespaceResourceScope);
+common::view_of!(StatefulSetView, k8s_openapi::api::apps::v1::StatefulSet);
