@@ -11,7 +11,6 @@ pub mod leaderelection;
 pub mod logs;
 pub mod quantity;
 pub mod quota;
-pub mod record;
 pub mod serving;
 pub mod shutdown;
 pub mod spdy;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::leaderelection::{Ended, LeaderElection, Renewals};
-use common::record::Recorder;
+use common::events::Recorder;
 use common::serving::{Check, Delegated, Endpoints};
 use common::shutdown::{CancellationToken, Tasks};
 use kube::Client;
@@ -58,7 +58,7 @@ pub struct Context {
 impl Context {
     /// A recorder whose events come from `component`.
     pub fn recorder(&self, component: &str) -> Recorder {
-        Recorder::new(self.rest.client().clone(), component, "", self.workers.tasks())
+        Recorder::counted(self.rest.client().clone(), component, "", self.workers.tasks())
     }
 
     /// Runs workers on a queue once all stores hold their first list.

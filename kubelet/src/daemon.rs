@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::events::Recorder;
 use common::quantity::Quantity;
-use common::record::Recorder;
 use common::shutdown::{CancellationToken, Tasks};
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Service;
@@ -145,7 +145,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<bool, St
         certificate::serving_config(&certificates, client.clone(), client_ca.clone(), stop.clone()).await?;
 
     let recorder = match &client {
-        Some(client) => Recorder::new(client.clone(), "kubelet", &settings.node_name, &tasks),
+        Some(client) => Recorder::counted(client.clone(), "kubelet", &settings.node_name, &tasks),
         None => Recorder::silent(),
     };
     let allocatable = machine::allocatable(&capacity, &reserved, &config.eviction_hard);

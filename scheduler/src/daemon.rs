@@ -204,7 +204,7 @@ impl Daemon {
         let follow = {
             let (client, tasks, leading) = (client.clone(), tasks.clone(), leading.clone());
             move || {
-                let recorder = Recorder::start(client.clone(), "default-scheduler", &host, &tasks);
+                let recorder = Recorder::series(client.clone(), "default-scheduler", &host, &tasks);
                 let (sender, inputs) = mpsc::channel(INPUTS_MAX);
                 informers::start(&client, &sender, &tasks);
                 let executor = Executor::new(client, recorder, sender, tasks.clone());

@@ -17,8 +17,8 @@ mod status;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use common::events::Recorder;
 use common::labels::Selector;
-use common::record::Recorder;
 use jiff::Timestamp;
 
 use crate::controller::{

@@ -11,8 +11,8 @@ mod plan;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use common::events::Recorder;
 use common::labels::Selector;
-use common::record::Recorder;
 use serde_json::{Value, json};
 
 use crate::controller::{

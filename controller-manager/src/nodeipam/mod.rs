@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use common::record::Recorder;
+use common::events::Recorder;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use serde_json::json;

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use common::events::Recorder;
 use common::labels::Selector;
-use common::record::Recorder;
 use jiff::Timestamp;
 
 use crate::controller::{

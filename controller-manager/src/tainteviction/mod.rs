@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use common::record::Recorder;
+use common::events::Recorder;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use base64::Engine as _;
-use common::record::EventType;
+use common::events::EventType;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Secret};
 use kube::Api;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use common::record::EventType;
+use common::events::EventType;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
 

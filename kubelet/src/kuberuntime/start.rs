@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
-use common::record::EventType;
+use common::events::EventType;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 

@@ -10,7 +10,7 @@ mod worker;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use common::record::Recorder;
+use common::events::Recorder;
 use common::shutdown::{CancellationToken, Tasks};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;

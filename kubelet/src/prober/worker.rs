@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::record::{EventType, Recorder};
+use common::events::{EventType, Recorder};
 use common::shutdown::CancellationToken;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};

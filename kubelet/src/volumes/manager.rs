@@ -385,7 +385,7 @@ async fn blocking<T: Send + 'static, E: Send + 'static>(
 mod tests {
     use super::*;
     use crate::volumes::tests::Scratch;
-    use common::record::Recorder;
+    use common::events::Recorder;
     use serde_json::json;
 
     fn manager(root: &Scratch) -> VolumeManager {

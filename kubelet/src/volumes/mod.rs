@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use common::record::Recorder;
+use common::events::Recorder;
 
 pub use manager::VolumeManager;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use common::events::Note;
+use common::events::{EventType, Note};
 use rand::Rng;
 
 use super::preemption::{Preempted, preempt};
@@ -45,7 +45,7 @@ impl Core {
         let pod = queued.pod.clone();
         if pod.deleting {
             let text = format!("skip schedule deleting pod: {}/{}", pod.namespace, pod.name);
-            return vec![Self::event(&pod, "Warning", "FailedScheduling", "Scheduling", text)];
+            return vec![Self::event(&pod, EventType::Warning, "FailedScheduling", "Scheduling", text)];
         }
         if self.cache.is_assumed(&pod.uid) {
             return Vec::new();
@@ -207,7 +207,7 @@ impl Core {
             self.nominator.set(latest.clone(), node);
         }
         let mut effects =
-            vec![Self::event(&latest, "Warning", "FailedScheduling", "Scheduling", why.to_owned())];
+            vec![Self::event(&latest, EventType::Warning, "FailedScheduling", "Scheduling", why.to_owned())];
         let condition = Condition { reason, message: why.to_owned() };
         let same = latest.scheduled.as_ref().is_some_and(|(status, reason, message)| {
             status == "False" && *reason == condition.reason && *message == condition.message
@@ -219,15 +219,9 @@ impl Core {
         effects
     }
 
-    pub(super) fn event(
-        pod: &PodInfo,
-        kind: &'static str,
-        reason: &str,
-        action: &str,
-        text: String,
-    ) -> Effect {
+    pub(super) fn event(pod: &PodInfo, type_: EventType, reason: &str, action: &str, text: String) -> Effect {
         Effect::Event(Box::new(Note {
-            kind,
+            type_,
             reason: reason.to_owned(),
             action: action.to_owned(),
             text,
@@ -239,7 +233,7 @@ impl Core {
 
 fn preempted_event(victim: &PodInfo, preemptor: &PodInfo, node: &str) -> Effect {
     Effect::Event(Box::new(Note {
-        kind: "Normal",
+        type_: EventType::Normal,
         reason: "Preempted".into(),
         action: "Preempting".into(),
         text: format!("Preempted by pod {} on node {node}", preemptor.uid),

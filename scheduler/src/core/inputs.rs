@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use common::events::EventType;
+
 use super::{Binding, Core, Effect, Input, Watched};
 use crate::framework::Change;
 use crate::model::view::DisruptionBudgetView;
@@ -194,7 +196,7 @@ impl Core {
                 tracing::debug!(pod = %pod.key(), node = binding.node, "bound pod");
                 let text =
                     format!("Successfully assigned {}/{} to {}", pod.namespace, pod.name, binding.node);
-                vec![Self::event(&pod, "Normal", "Scheduled", "Binding", text)]
+                vec![Self::event(&pod, EventType::Normal, "Scheduled", "Binding", text)]
             }
             Err(why) => {
                 if self.cache.forget(&pod.uid) {
