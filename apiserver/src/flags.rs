@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use common::flags::duration;
 
 /// Flags of kube-apiserver.
 #[derive(Debug, Clone, Parser)]
@@ -53,7 +54,7 @@ pub struct Flags {
     #[arg(long, default_value = "")]
     pub external_hostname: String,
     /// How a request may take before it is timed out; watches and other long-running requests excepted.
-    #[arg(long, default_value = "1m", value_parser = parse_duration)]
+    #[arg(long, default_value = "1m", value_parser = duration)]
     pub request_timeout: Duration,
     /// The minimum number of seconds a watch handler keeps a request open before timing it out.
     #[arg(long, default_value_t = 1800)]
@@ -69,7 +70,7 @@ pub struct Flags {
         default_missing_value = "true", action = clap::ArgAction::Set)]
     pub enable_priority_and_fairness: bool,
     /// Time to delay the termination, during which the server keeps serving and /readyz says it is going.
-    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    #[arg(long, default_value = "0s", value_parser = duration)]
     pub shutdown_delay_duration: Duration,
     /// Accepted for compatibility; there is no profiling endpoint.
     #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true,
@@ -94,7 +95,7 @@ pub struct Flags {
     #[arg(long, default_value = "/registry")]
     pub etcd_prefix: String,
     /// The interval of compaction requests; 0 disables compaction.
-    #[arg(long, default_value = "5m", value_parser = parse_duration)]
+    #[arg(long, default_value = "5m", value_parser = duration)]
     pub etcd_compaction_interval: Duration,
     /// The file of the embedded store, used when no --etcd-servers are given. This flag has no counterpart
     /// upstream.
@@ -108,7 +109,7 @@ pub struct Flags {
     #[arg(long, default_value = "application/json")]
     pub storage_media_type: String,
     /// Amount of time to retain events.
-    #[arg(long, default_value = "1h", value_parser = parse_duration)]
+    #[arg(long, default_value = "1h", value_parser = duration)]
     pub event_ttl: Duration,
 
     // authentication
@@ -148,7 +149,7 @@ pub struct Flags {
         default_missing_value = "true", action = clap::ArgAction::Set)]
     pub service_account_lookup: bool,
     /// The maximum validity duration of a token created by the service account token issuer.
-    #[arg(long, value_parser = parse_duration)]
+    #[arg(long, value_parser = duration)]
     pub service_account_max_token_expiration: Option<Duration>,
     /// Turns on projected service account expiration extension during token generation.
     #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true,
@@ -263,40 +264,6 @@ fn dashed(arg: String) -> String {
     value.map_or_else(|| format!("--{name}"), |value| format!("--{name}={value}"))
 }
 
-/// Go's duration syntax: `1h30m`, `300ms`, `0`.
-///
-/// # Errors
-/// When the text is none.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let invalid = || format!("invalid duration {text:?}");
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut seconds = 0.0_f64;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(invalid)?;
-        let number: f64 = rest[..end].parse().map_err(|_| invalid())?;
-        rest = &rest[end..];
-        let unit_end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let unit = match &rest[..unit_end] {
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(invalid()),
-        };
-        seconds += number * unit;
-        rest = &rest[unit_end..];
-    }
-    Duration::try_from_secs_f64(seconds).map_err(|_| invalid())
-}
-
 fn parse_port_range(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
     let invalid = || format!("{text:?} is not a valid port range");
     let port = |part: &str| part.parse::<u16>().map_err(|_| invalid());
@@ -348,15 +315,5 @@ mod tests {
         assert!(parse(&["--no-such-flag=1"]).unwrap_err().contains("--no-such-flag"));
         assert!(parse(&["--secure-port=x"]).unwrap_err().contains("--secure-port"));
         assert!(parse(&["--event-ttl=1"]).unwrap_err().contains("--event-ttl"));
-    }
-
-    #[test]
-    fn durations_are_gos() {
-        assert_eq!(parse_duration("1h0m30s").unwrap().as_secs(), 3630);
-        assert_eq!(parse_duration("1.5s").unwrap().as_millis(), 1500);
-        assert_eq!(parse_duration("32s").unwrap().as_secs(), 32);
-        assert!(parse_duration("-1s").is_err());
-        assert!(parse_duration("12").is_err());
-        assert!(parse_duration("s").is_err());
     }
 }

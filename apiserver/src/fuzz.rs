@@ -317,7 +317,7 @@ mod tests {
                 let _ = request_info::is_long_running(&info);
             }
             let _ = query::pairs(rest).count();
-            let _ = crate::flags::parse_duration(rest);
+            let _ = common::flags::duration(rest);
             let _ = pretty::is_wanted(rest, &text);
         });
     }

@@ -15,6 +15,8 @@ pub enum ClientError {
     Kubeconfig { path: PathBuf, source: Box<kube::config::KubeconfigError> },
     #[error("no --kubeconfig was given and this process does not run in a pod")]
     NotInCluster(#[source] Box<kube::config::InClusterError>),
+    #[error("--master: {0:?} is not a URL")]
+    Master(String),
     #[error("cannot build a client for {server}")]
     Build { server: String, source: Box<kube::Error> },
 }
@@ -45,7 +47,14 @@ pub async fn config(kubeconfig: Option<&Path>, component: &str) -> Result<Config
 /// # Errors
 /// As [`config`], and when its certificates cannot be used.
 pub async fn load(kubeconfig: Option<&Path>, component: &str) -> Result<Client, ClientError> {
-    let config = config(kubeconfig, component).await?;
+    build(config(kubeconfig, component).await?)
+}
+
+/// A client for a configuration.
+///
+/// # Errors
+/// When its certificates cannot be used.
+pub fn build(config: Config) -> Result<Client, ClientError> {
     let server = config.cluster_url.to_string();
     Client::try_from(config).map_err(|source| ClientError::Build { server, source: Box::new(source) })
 }

@@ -62,6 +62,11 @@ pub struct LeaderElection {
     pub retry_period: Duration,
 }
 
+/// A name that no other candidate has: `<hostname>_<random>`.
+pub fn identity() -> String {
+    format!("{}_{:032x}", crate::process::host_name(), rand::random::<u128>())
+}
+
 /// How the time as a leader ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {

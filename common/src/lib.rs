@@ -6,9 +6,11 @@
 pub mod client;
 pub mod events;
 pub mod fields;
+pub mod flags;
 pub mod labels;
 pub mod leaderelection;
 pub mod logs;
+pub mod process;
 pub mod quantity;
 pub mod quota;
 pub mod serving;

@@ -11,7 +11,7 @@ use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, K
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 
@@ -65,12 +65,20 @@ pub fn server_config(
     key: &Path,
     protocols: &[&[u8]],
 ) -> Result<rustls::ServerConfig, TlsError> {
+    serving(read_certificates(certificate)?, read_key(key)?, protocols)
+}
+
+fn serving(
+    certificates: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    protocols: &[&[u8]],
+) -> Result<rustls::ServerConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Pair)?
         .with_no_client_auth()
-        .with_single_cert(read_certificates(certificate)?, read_key(key)?)
+        .with_single_cert(certificates, key)
         .map_err(TlsError::Pair)?;
     config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
     Ok(config)
@@ -132,7 +140,7 @@ impl ClientCertVerifier for AnyClientCertificate {
     }
 }
 
-/// Makes `<dir>/<name>.crt` and `.key` when they are missing, for `hosts` (names or addresses), valid a year;
+/// Makes `<dir>/<name>.crt` and `.key` when they are missing, for `hosts` (names or addresses);
 /// returns their paths.
 ///
 /// # Errors
@@ -143,6 +151,27 @@ pub fn self_signed(dir: &Path, name: &str, hosts: &[String]) -> Result<(PathBuf,
         return Ok((certificate, key));
     }
     fs::create_dir_all(dir).map_err(|source| TlsError::Write { path: dir.into(), source })?;
+    let (signed, pair) = made_up(hosts)?;
+    write_private(&key, pair.serialize_pem().as_bytes())?;
+    fs::write(&certificate, signed.pem())
+        .map_err(|source| TlsError::Write { path: certificate.clone(), source })?;
+    Ok((certificate, key))
+}
+
+/// A server configuration with a certificate made up for this run, which nothing keeps.
+///
+/// # Errors
+/// When a host is neither a name nor an address.
+pub fn self_signed_in_memory(
+    hosts: &[String],
+    protocols: &[&[u8]],
+) -> Result<rustls::ServerConfig, TlsError> {
+    let (signed, pair) = made_up(hosts)?;
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pair.serialize_der()));
+    serving(vec![signed.der().clone()], key, protocols)
+}
+
+fn made_up(hosts: &[String]) -> Result<(rcgen::Certificate, KeyPair), TlsError> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, hosts.first().map_or("localhost", String::as_str));
     params.is_ca = IsCa::ExplicitNoCa;
@@ -159,10 +188,7 @@ pub fn self_signed(dir: &Path, name: &str, hosts: &[String]) -> Result<(PathBuf,
     }
     let pair = KeyPair::generate().map_err(TlsError::SelfSigned)?;
     let signed = params.self_signed(&pair).map_err(TlsError::SelfSigned)?;
-    write_private(&key, pair.serialize_pem().as_bytes())?;
-    fs::write(&certificate, signed.pem())
-        .map_err(|source| TlsError::Write { path: certificate.clone(), source })?;
-    Ok((certificate, key))
+    Ok((signed, pair))
 }
 
 /// Writes a file that only its owner can read, by rename, so that no reader sees half of it.

@@ -1,12 +1,16 @@
 //! What the flags mean: checked, with defaults applied, and read by the controllers.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use common::flags::{ClientFlags, ElectionError, SecureServingFlags};
+use common::leaderelection::{self, LeaderElection};
 use ipnet::IpNet;
 
 use crate::flags::Flags;
+
+/// Of the lease, the certificate and the user agent.
+pub const COMPONENT: &str = "kube-controller-manager";
 
 /// A flag that makes no sense; the text names it.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +19,8 @@ pub enum ConfigError {
     Flag { flag: &'static str, reason: String },
     #[error("--{flag}: cannot read {}", path.display())]
     Read { flag: &'static str, path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Election(#[from] ElectionError),
 }
 
 fn wrong(flag: &'static str, reason: impl Into<String>) -> ConfigError {
@@ -62,26 +68,14 @@ pub struct Signing {
     pub duration: Duration,
 }
 
-/// Leader election, when it is wanted.
-#[derive(Debug, Clone)]
-pub struct Election {
-    pub namespace: String,
-    pub name: String,
-    pub lease_duration: Duration,
-    pub renew_deadline: Duration,
-    pub retry_period: Duration,
-}
-
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Between full recounts of quotas; zero for none.
     pub resource_quota_sync_period: Duration,
-    pub kubeconfig: Option<PathBuf>,
-    pub master: Option<String>,
-    pub authentication_kubeconfig: Option<PathBuf>,
-    pub serve: Option<SocketAddr>,
-    pub tls: Option<(PathBuf, PathBuf)>,
-    pub election: Option<Election>,
+    pub client: ClientFlags,
+    pub serving: SecureServingFlags,
+    /// None when it is off.
+    pub election: Option<LeaderElection>,
     pub controllers: Vec<String>,
     pub use_service_account_credentials: bool,
     /// PEM to publish, when there is any.
@@ -110,7 +104,7 @@ impl Config {
     /// # Errors
     /// Names the flag that is wrong and what would be right.
     pub fn from_flags(flags: &Flags) -> Result<Self, ConfigError> {
-        let election = if flags.leader_elect { Some(election(flags)?) } else { None };
+        let election = LeaderElection::new("kube-system", COMPONENT, leaderelection::identity());
         let root_ca = flags
             .root_ca_file
             .as_ref()
@@ -140,12 +134,9 @@ impl Config {
             return Err(wrong("controllers", format!("\"{name}\" is not in the list of known controllers")));
         }
         Ok(Self {
-            kubeconfig: flags.kubeconfig.clone(),
-            master: flags.master.clone(),
-            authentication_kubeconfig: flags.authentication_kubeconfig.clone(),
-            serve: (flags.secure_port != 0).then(|| SocketAddr::new(flags.bind_address, flags.secure_port)),
-            tls: flags.tls_cert_file.clone().zip(flags.tls_private_key_file.clone()),
-            election,
+            client: flags.client.clone(),
+            serving: flags.serving.clone(),
+            election: flags.election.over(election, true)?,
             controllers: flags.controllers.clone(),
             use_service_account_credentials: flags.use_service_account_credentials,
             root_ca,
@@ -178,28 +169,6 @@ impl Config {
             resource_quota_sync_period: flags.resource_quota_sync_period,
         })
     }
-}
-
-fn election(flags: &Flags) -> Result<Election, ConfigError> {
-    if flags.leader_elect_resource_lock != "leases" {
-        let reason = format!("\"{}\" is not supported; use leases", flags.leader_elect_resource_lock);
-        return Err(wrong("leader-elect-resource-lock", reason));
-    }
-    if flags.leader_elect_lease_duration <= flags.leader_elect_renew_deadline {
-        let reason = "must be greater than --leader-elect-renew-deadline";
-        return Err(wrong("leader-elect-lease-duration", reason));
-    }
-    if flags.leader_elect_renew_deadline <= flags.leader_elect_retry_period {
-        let reason = "must be greater than --leader-elect-retry-period";
-        return Err(wrong("leader-elect-renew-deadline", reason));
-    }
-    Ok(Election {
-        namespace: flags.leader_elect_resource_namespace.clone(),
-        name: flags.leader_elect_resource_name.clone(),
-        lease_duration: flags.leader_elect_lease_duration,
-        renew_deadline: flags.leader_elect_renew_deadline,
-        retry_period: flags.leader_elect_retry_period,
-    })
 }
 
 fn ipam(flags: &Flags) -> Result<Ipam, ConfigError> {

@@ -4,21 +4,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::leaderelection::{Ended, LeaderElection, Renewals};
+use common::client::ClientError;
 use common::events::Recorder;
+use common::flags::ServingError;
+use common::leaderelection::{Ended, LeaderElection, Renewals};
+use common::process::Exit;
 use common::serving::{Check, Delegated, Endpoints};
 use common::shutdown::{CancellationToken, Tasks};
 use kube::Client;
 use prometheus::Registry;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use crate::config::{Config, Election};
+use crate::config::{COMPONENT, Config, ConfigError};
 use crate::controller::{Informers, Queue, Reconcile, Rest, Workers};
 use crate::identity::Identities;
 use crate::metrics::Metrics;
 use crate::registry;
 
-const COMPONENT: &str = "kube-controller-manager";
 /// How long tasks get to end after a stop.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// A leader is unhealthy when its lease has been over for longer than this.
@@ -27,20 +28,14 @@ const EXPIRED_LEASE_TOLERATED: Duration = Duration::from_secs(20);
 /// Why the daemon could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error("no client for the API server")]
-    Client(#[source] common::client::ClientError),
-    #[error("no client for {server}")]
-    Build { server: String, source: Box<kube::Error> },
-    #[error("--master: \"{0}\" is not a URL")]
-    Master(String),
-    #[error("cannot serve TLS")]
-    Tls(#[source] common::tls::TlsError),
-    #[error("cannot make a serving certificate: {0}")]
-    SelfSigned(String),
-    #[error("cannot listen on {address}")]
-    Bind { address: std::net::SocketAddr, source: std::io::Error },
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Serving(#[from] ServingError),
     #[error("cannot register metrics")]
-    Metrics(#[source] prometheus::Error),
+    Metrics(#[from] prometheus::Error),
 }
 
 /// What a controller's `start` gets: everything it may use, and nothing global.
@@ -90,64 +85,30 @@ pub struct Daemon {
 /// # Errors
 /// See [`DaemonError`].
 pub async fn build(config: Config, stop: CancellationToken) -> Result<Daemon, DaemonError> {
-    let mut kube =
-        common::client::config(config.kubeconfig.as_deref(), COMPONENT).await.map_err(DaemonError::Client)?;
-    if let Some(master) = &config.master {
-        kube.cluster_url = master.parse().map_err(|_| DaemonError::Master(master.clone()))?;
-    }
-    let server = kube.cluster_url.to_string();
-    let client = Client::try_from(kube.clone())
-        .map_err(|source| DaemonError::Build { server, source: Box::new(source) })?;
-    let metrics = Metrics::register(Registry::new()).map_err(DaemonError::Metrics)?;
+    let kube = config.client.config(config.client.kubeconfig.as_deref(), COMPONENT).await?;
+    let client = common::client::build(kube.clone())?;
+    let metrics = Metrics::register(Registry::new())?;
     let tasks = Tasks::new(stop.clone());
     let renewals = Renewals::default();
-    if let Some(address) = config.serve {
-        let reviewer = match &config.authentication_kubeconfig {
-            Some(path) => common::client::load(Some(path), COMPONENT).await.map_err(DaemonError::Client)?,
-            None => client.clone(),
-        };
-        let endpoints = Endpoints {
-            metrics: metrics.registry.clone(),
-            checks: config.election.iter().map(|election| election_check(election, &renewals)).collect(),
-            configz: None,
-            delegated: Some(Delegated::new(reviewer)),
-        };
-        let tls = match &config.tls {
-            Some((certificate, key)) => common::tls::server_config(certificate, key, &[b"h2", b"http/1.1"])
-                .map_err(DaemonError::Tls)?,
-            None => self_signed()?,
-        };
-        common::serving::serve("serving", address, Some(tls), endpoints, &tasks)
-            .await
-            .map_err(|source| DaemonError::Bind { address, source })?;
-    }
+    let endpoints = Endpoints {
+        metrics: metrics.registry.clone(),
+        checks: config.election.iter().map(|election| election_check(election, &renewals)).collect(),
+        configz: None,
+        delegated: Some(Delegated::new(config.client.reviewer(&client, COMPONENT).await?)),
+    };
+    config.serving.serve(COMPONENT, endpoints, &tasks).await?;
     Ok(Daemon { config: Arc::new(config), kube, client, metrics, tasks, renewals, stop })
 }
 
-fn election_check(election: &Election, renewals: &Renewals) -> Check {
+fn election_check(election: &LeaderElection, renewals: &Renewals) -> Check {
     let (lease, renewals) = (election.name.clone(), renewals.clone());
     let tolerated = election.lease_duration + EXPIRED_LEASE_TOLERATED;
     Check::new("leaderElection", move || renewals.check(&lease, tolerated))
 }
 
-/// A certificate made up for this run and kept in memory, as upstream does without `--cert-dir`.
-fn self_signed() -> Result<rustls::ServerConfig, DaemonError> {
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let made =
-        rcgen::generate_simple_self_signed(names).map_err(|e| DaemonError::SelfSigned(e.to_string()))?;
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|b| b.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key))
-        .map_err(|e| DaemonError::SelfSigned(e.to_string()))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
-}
-
 impl Daemon {
-    /// Runs until stopped. False when it ended for another reason than being told to.
-    pub async fn run(self) -> bool {
+    /// Runs until stopped.
+    pub async fn run(self) -> Exit {
         let ended = match self.config.election.clone() {
             None => {
                 self.lead().await;
@@ -155,19 +116,9 @@ impl Daemon {
                 Ended::Stopped
             }
             Some(election) => {
-                let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-                let identity = format!("{}_{:032x}", host.trim(), rand::random::<u128>());
-                let elector = LeaderElection {
-                    namespace: election.namespace,
-                    name: election.name.clone(),
-                    identity,
-                    lease_duration: election.lease_duration,
-                    renew_deadline: election.renew_deadline,
-                    retry_period: election.retry_period,
-                };
                 let leader = self.metrics.leader.with_label_values(&[election.name.as_str()]);
                 leader.set(0.0);
-                elector
+                election
                     .run_observed(self.client.clone(), self.stop.clone(), &self.renewals, || async {
                         leader.set(1.0);
                         self.lead().await;
@@ -182,7 +133,7 @@ impl Daemon {
         }
         self.stop.cancel();
         self.tasks.join(PATIENCE).await;
-        !self.tasks.failed()
+        if self.tasks.failed() { Exit::Failed } else { Exit::Stopped }
     }
 
     /// Starts the controllers in a task of their own, so that the lease is kept while they start.

@@ -1,91 +1,28 @@
 //! The command line, with upstream's names and defaults.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser};
-
-/// Reads Go's duration syntax: `40s`, `5m0s`, `1h30m`, `100ms`.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("invalid duration \"{text}\": expected a form like 40s, 5m0s or 8760h0m0s");
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let (mut rest, mut total) = (text, 0.0_f64);
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
-        let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
-        rest = &rest[digits..];
-        let unit_end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let seconds = match &rest[..unit_end] {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return Err(wrong()),
-        };
-        total += number * seconds;
-        rest = &rest[unit_end..];
-    }
-    Duration::try_from_secs_f64(total).map_err(|_| wrong())
-}
+use common::flags::{ClientFlags, LeaderElectionFlags, LogFlags, SecureServingFlags, duration};
 
 /// Flags of kube-controller-manager.
 #[derive(Debug, Parser)]
-#[command(name = "kube-controller-manager", version = common::version::GIT_VERSION, disable_version_flag = true)]
+#[command(name = "kube-controller-manager", display_name = "Kubernetes", version = common::version::GIT_VERSION)]
+#[command(args_override_self = true, mut_arg("secure_port", |port| port.default_value("10257")))]
 pub struct Flags {
-    /// Path to kubeconfig file with authorization and master location information.
-    #[arg(long)]
-    pub kubeconfig: Option<PathBuf>,
-    /// The address of the Kubernetes API server (overrides any value in kubeconfig).
-    #[arg(long)]
-    pub master: Option<String>,
-    /// kubeconfig for TokenReviews of callers of this daemon's endpoints.
-    #[arg(long)]
-    pub authentication_kubeconfig: Option<PathBuf>,
-    /// kubeconfig for SubjectAccessReviews of callers of this daemon's endpoints.
-    #[arg(long)]
-    pub authorization_kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    pub client: ClientFlags,
     /// Accepted for compatibility; callers are always looked up at the API server.
     #[arg(long)]
     pub client_ca_file: Option<PathBuf>,
     /// Accepted for compatibility.
     #[arg(long)]
     pub requestheader_client_ca_file: Option<PathBuf>,
-
-    /// The IP address on which to listen for the --secure-port port.
-    #[arg(long, default_value = "0.0.0.0")]
-    pub bind_address: IpAddr,
-    /// The port on which to serve HTTPS; 0 for none.
-    #[arg(long, default_value_t = 10257)]
-    pub secure_port: u16,
-    /// Certificate to serve with; one is made up when there is none.
-    #[arg(long, requires = "tls_private_key_file")]
-    pub tls_cert_file: Option<PathBuf>,
-    #[arg(long, requires = "tls_cert_file")]
-    pub tls_private_key_file: Option<PathBuf>,
-
-    /// Start a leader election client and gain leadership before executing the main loop.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
-    pub leader_elect: bool,
-    #[arg(long, default_value = "15s", value_parser = duration)]
-    pub leader_elect_lease_duration: Duration,
-    #[arg(long, default_value = "10s", value_parser = duration)]
-    pub leader_elect_renew_deadline: Duration,
-    #[arg(long, default_value = "2s", value_parser = duration)]
-    pub leader_elect_retry_period: Duration,
-    #[arg(long, default_value = "leases")]
-    pub leader_elect_resource_lock: String,
-    #[arg(long, default_value = "kube-controller-manager")]
-    pub leader_elect_resource_name: String,
-    #[arg(long, default_value = "kube-system")]
-    pub leader_elect_resource_namespace: String,
+    #[command(flatten)]
+    pub serving: SecureServingFlags,
+    #[command(flatten)]
+    pub election: LeaderElectionFlags,
 
     /// A list of controllers to enable: '*' enables all on-by-default controllers, 'foo' enables the
     /// controller named 'foo', '-foo' disables the controller named 'foo'.
@@ -178,29 +115,11 @@ pub struct Flags {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
     pub enable_garbage_collector: bool,
 
-    /// Accepted for compatibility; requests are not limited on the client's side.
-    #[arg(long, default_value_t = 20.0)]
-    pub kube_api_qps: f64,
-    #[arg(long, default_value_t = 30)]
-    pub kube_api_burst: u32,
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
     pub profiling: bool,
 
-    /// Number for the log level verbosity.
-    #[arg(short = 'v', long = "v", default_value_t = 0)]
-    pub verbosity: u8,
-    /// Sets the log format: text or json.
-    #[arg(long, default_value = "text")]
-    pub logging_format: String,
-    /// Print version information and quit.
-    #[arg(long, action = ArgAction::Version)]
-    pub version: Option<bool>,
-}
-
-impl Flags {
-    pub fn json_logs(&self) -> bool {
-        self.logging_format == "json"
-    }
+    #[command(flatten)]
+    pub log: LogFlags,
 }
 
 #[cfg(test)]
@@ -208,21 +127,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn go_durations_and_booleans() {
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
-        assert_eq!(duration("8760h0m0s"), Ok(Duration::from_secs(8760 * 3600)));
-        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
-        for bad in ["", "5", "s", "5x", "-1s"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
+    fn flags_are_read_as_go_reads_them() {
         let flags = Flags::try_parse_from([
             "kube-controller-manager",
             "--leader-elect=false",
             "--allocate-node-cidrs",
             "--controllers=*,-garbage-collector-controller",
+            "--controllers=-node-ipam-controller",
+            "--terminated-pod-gc-threshold=1",
+            "--terminated-pod-gc-threshold=2",
         ])
         .expect("flags");
-        assert!(!flags.leader_elect && flags.allocate_node_cidrs);
-        assert_eq!(flags.controllers, ["*", "-garbage-collector-controller"]);
+        assert!(flags.election.leader_elect == Some(false) && flags.allocate_node_cidrs);
+        assert_eq!(flags.controllers, ["*", "-garbage-collector-controller", "-node-ipam-controller"]);
+        assert_eq!((flags.terminated_pod_gc_threshold, flags.serving.secure_port), (2, 10257));
     }
 }

@@ -177,8 +177,8 @@ impl Config {
         let min_sync = if file.nftables.min_sync_period.is_empty() {
             Duration::from_secs(1)
         } else {
-            crate::flags::duration(&file.nftables.min_sync_period)
-                .or_else(|why| invalid("nftables.minSyncPeriod", why))?
+            common::flags::duration(&file.nftables.min_sync_period)
+                .or_else(|why| invalid("nftables.minSyncPeriod", why.to_string()))?
         };
         let kubeconfig = if from_file && !file.client_connection.kubeconfig.is_empty() {
             Some(file.client_connection.kubeconfig.clone().into())

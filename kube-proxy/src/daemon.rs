@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::client::{self, ClientError};
+use common::process::Exit;
 use common::serving::{self, Endpoints};
 use common::shutdown::{CancellationToken, Tasks};
 use parking_lot::RwLock;
@@ -48,13 +49,6 @@ pub enum StartError {
     Netlink(#[source] std::io::Error),
     #[error("{what}: cannot serve on {address}")]
     Serve { what: &'static str, address: SocketAddr, source: std::io::Error },
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    Stopped,
-    Failed,
 }
 
 pub struct Daemon {
@@ -204,11 +198,11 @@ impl Daemon {
     }
 }
 
-/// `--cleanup`: removes rules, our routes and the DNS address; false when something stayed.
+/// `--cleanup`: removes rules, our routes and the DNS address; fails when something stayed.
 ///
 /// # Errors
 /// When the configuration is wrong or the kernel cannot be asked.
-pub async fn cleanup(flags: &Flags, stop: CancellationToken) -> Result<bool, StartError> {
+pub async fn cleanup(flags: &Flags, stop: CancellationToken) -> Result<Exit, StartError> {
     let config = Config::load(flags)?;
     let tasks = Tasks::new(stop);
     let netlink = netlink(&tasks)?;
@@ -229,5 +223,5 @@ pub async fn cleanup(flags: &Flags, stop: CancellationToken) -> Result<bool, Sta
         tracing::error!(%error, "the DNS address stays");
         clean = false;
     }
-    Ok(clean)
+    Ok(if clean { Exit::Stopped } else { Exit::Failed })
 }

@@ -1,13 +1,14 @@
 //! Command line: upstream's kube-proxy flags, and our own for DNS and pod routes.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{ArgAction, Parser};
+use common::flags::LogFlags;
 
 /// The Kubernetes network proxy: Services, and on request DNS and pod routes, on a node.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "kube-proxy", version = common::version::GIT_VERSION, args_override_self = true)]
+#[command(name = "kube-proxy", display_name = "Kubernetes", version = common::version::GIT_VERSION)]
+#[command(args_override_self = true)]
 pub struct Flags {
     /// The path to the configuration file.
     #[arg(long)]
@@ -55,40 +56,6 @@ pub struct Flags {
     /// Keep routes to other nodes' pod CIDRs: 'none' or 'host-gw' (through the nodes' own addresses).
     #[arg(long, default_value = "none", value_parser = ["none", "host-gw"])]
     pub pod_routes: String,
-    /// Number for the log level verbosity.
-    #[arg(short = 'v', long = "v", default_value_t = 0)]
-    pub verbosity: u8,
-    /// Sets the log format: "text" or "json".
-    #[arg(long, default_value = "text", value_parser = ["text", "json"])]
-    pub logging_format: String,
-}
-
-/// `15s`, `1m30s`, `500ms` as Go writes durations.
-///
-/// # Errors
-/// When the text is none.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let fail = || format!("{text:?} is not a duration like 10s or 1m30s");
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let (mut total, mut rest) = (Duration::ZERO, text);
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(fail)?;
-        let number: f64 = rest[..end].parse().map_err(|_| fail())?;
-        rest = &rest[end..];
-        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let seconds = match &rest[..end] {
-            "ns" => 1e-9,
-            "us" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(fail()),
-        };
-        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| fail())?;
-        rest = &rest[end..];
-    }
-    Ok(total)
+    #[command(flatten)]
+    pub log: LogFlags,
 }

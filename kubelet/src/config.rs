@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use common::flags::GoDuration;
 use common::quantity::Quantity;
 use k8s_openapi::api::core::v1::Taint;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::Value;
 
 /// Why a configuration cannot be used.
@@ -25,50 +25,8 @@ pub enum ConfigError {
     Invalid(String),
 }
 
-/// Go's duration text, `1m30s`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GoDuration(pub Duration);
-
-impl GoDuration {
-    /// Reads `300ms`, `1.5h`, `2h45m`, `0`.
-    pub fn parse(text: &str) -> Option<Self> {
-        if text == "0" {
-            return Some(Self(Duration::ZERO));
-        }
-        let (mut rest, mut seconds) = (text, 0.0);
-        if rest.is_empty() {
-            return None;
-        }
-        while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-            let number: f64 = rest[..digits].parse().ok()?;
-            rest = &rest[digits..];
-            let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-            let unit = match &rest[..end] {
-                "ns" => 1e-9,
-                "us" | "µs" => 1e-6,
-                "ms" => 1e-3,
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                _ => return None,
-            };
-            seconds += number * unit;
-            rest = &rest[end..];
-        }
-        Duration::try_from_secs_f64(seconds).ok().map(Self)
-    }
-}
-
-impl<'de> Deserialize<'de> for GoDuration {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| D::Error::custom(format!("time: invalid duration {text:?}")))
-    }
-}
-
 const fn seconds(n: u64) -> GoDuration {
-    GoDuration(Duration::from_secs(n))
+    GoDuration::seconds(n)
 }
 
 macro_rules! configuration {
@@ -423,13 +381,5 @@ mod tests {
         );
         let config = KubeletConfiguration { cgroup_driver: "x".into(), ..KubeletConfiguration::default() };
         assert!(config.validate().unwrap_err().to_string().contains("cgroupDriver"));
-    }
-
-    #[test]
-    fn go_durations() {
-        assert_eq!(GoDuration::parse("1m30s"), Some(seconds(90)));
-        assert_eq!(GoDuration::parse("1.5h"), Some(seconds(5400)));
-        assert_eq!(GoDuration::parse("10"), None);
-        assert_eq!(GoDuration::parse(""), None);
     }
 }

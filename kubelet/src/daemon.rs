@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::events::Recorder;
+use common::process::Exit;
 use common::quantity::Quantity;
 use common::shutdown::{CancellationToken, Tasks};
 use jiff::SignedDuration;
@@ -18,7 +19,7 @@ use tokio::sync::mpsc;
 use crate::access::Access;
 use crate::certificate::{self, CertificateOptions};
 use crate::cm::{CgroupManager, CgroupOptions, Driver};
-use crate::config::KubeletConfiguration;
+use crate::config::{ConfigError, KubeletConfiguration};
 use crate::cri::{Cri, CriError, v1};
 use crate::kuberuntime::resources::CpuPolicy;
 use crate::kuberuntime::{self, Runtime, RuntimeOptions, images};
@@ -58,6 +59,8 @@ pub struct Settings {
 /// Why the kubelet does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error("folder {path}: {source}")]
     Folder { path: PathBuf, source: std::io::Error },
     #[error("validate CRI v1 runtime API for endpoint {endpoint:?}: {source}")]
@@ -84,7 +87,7 @@ pub enum StartError {
 ///
 /// # Errors
 /// When a part cannot be made; nothing runs then.
-pub async fn run(settings: Settings, stop: CancellationToken) -> Result<bool, StartError> {
+pub async fn run(settings: Settings, stop: CancellationToken) -> Result<Exit, StartError> {
     let tasks = Tasks::new(stop.clone());
     let config = &settings.config;
     let folder = |path: PathBuf| {
@@ -316,7 +319,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<bool, St
     tracing::info!(node = settings.node_name, standalone = client.is_none(), "kubelet runs");
     stop.cancelled().await;
     tasks.join(JOIN_PATIENCE).await;
-    Ok(!tasks.failed())
+    Ok(if tasks.failed() { Exit::Failed } else { Exit::Stopped })
 }
 
 fn path(text: &str) -> Option<PathBuf> {

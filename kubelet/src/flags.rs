@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
+use common::flags::{GoDuration, LogFlags, duration};
 use k8s_openapi::api::core::v1::Taint;
 
-use crate::config::{ConfigError, GoDuration, KubeletConfiguration};
+use crate::config::{ConfigError, KubeletConfiguration};
 
 /// The kubelet runs pods on a node.
 #[derive(Debug, Parser)]
-#[command(name = "kubelet", version = common::version::GIT_VERSION, disable_version_flag = true)]
+#[command(name = "kubelet", display_name = "Kubernetes", version = common::version::GIT_VERSION)]
+#[command(args_override_self = true)]
 pub struct Flags {
-    /// Print version information and quit.
-    #[arg(long)]
-    pub version: bool,
     /// File with a KubeletConfiguration.
     #[arg(long)]
     pub config: Option<PathBuf>,
@@ -40,12 +40,8 @@ pub struct Flags {
     /// Labels to register the node with, `key=value` comma separated.
     #[arg(long, value_delimiter = ',')]
     pub node_labels: Vec<String>,
-    /// Log verbosity.
-    #[arg(short = 'v', long = "v", default_value_t = 0)]
-    pub v: u8,
-    /// Log format, text or json.
-    #[arg(long, default_value = "text")]
-    pub logging_format: String,
+    #[command(flatten)]
+    pub log: LogFlags,
 
     #[arg(long)]
     pub container_runtime_endpoint: Option<String>,
@@ -98,8 +94,8 @@ pub struct Flags {
     pub tls_private_key_file: Option<String>,
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub rotate_certificates: Option<bool>,
-    #[arg(long)]
-    pub node_status_update_frequency: Option<String>,
+    #[arg(long, value_parser = duration)]
+    pub node_status_update_frequency: Option<Duration>,
 
     /// Kept for old command lines: the runtime's configuration names the sandbox image.
     #[arg(long, hide = true)]
@@ -168,11 +164,7 @@ impl Flags {
         if !self.cluster_dns.is_empty() {
             config.cluster_dns.clone_from(&self.cluster_dns);
         }
-        if let Some(text) = &self.node_status_update_frequency {
-            config.node_status_update_frequency = GoDuration::parse(text).ok_or_else(|| {
-                ConfigError::Invalid(format!("--node-status-update-frequency: invalid duration {text:?}"))
-            })?;
-        }
+        set(&mut config.node_status_update_frequency, &self.node_status_update_frequency.map(GoDuration));
         if !self.register_with_taints.is_empty() {
             config.register_with_taints =
                 self.register_with_taints.iter().map(|t| parse_taint(t)).collect::<Result<_, _>>()?;

@@ -1,47 +1,17 @@
-//! The kubelet's entry: flags, logging, configuration, run.
+//! See README.md.
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use kubelet::config::ConfigError;
-use kubelet::daemon::{self, Settings};
+use kubelet::daemon::{self, Settings, StartError};
 use kubelet::flags::Flags;
 
 fn main() -> ExitCode {
-    let flags = Flags::parse();
-    if flags.version {
-        println!("{}", common::version::version_line());
-        return ExitCode::SUCCESS;
-    }
-    common::logs::init(flags.v, flags.logging_format == "json");
-    let settings = match settings(&flags) {
-        Ok(settings) => settings,
-        Err(error) => {
-            tracing::error!(%error, "command failed");
-            return ExitCode::FAILURE;
-        }
-    };
-    // Another library may have installed it already; either way it is ring.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "no threads to run on");
-            return ExitCode::FAILURE;
-        }
-    };
-    let result = runtime.block_on(async {
-        let stop = common::shutdown::on_signals().map_err(|e| e.to_string())?;
-        daemon::run(settings, stop).await.map_err(|e| e.to_string())
-    });
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            tracing::error!(error, "kubelet cannot run");
-            ExitCode::FAILURE
-        }
-    }
+    let parsed = common::flags::parse::<Flags>();
+    common::process::run(&parsed.flags.log, |stop| async {
+        let settings = settings(&parsed.flags).map_err(StartError::from)?;
+        daemon::run(settings, stop).await
+    })
 }
 
 fn settings(flags: &Flags) -> Result<Settings, ConfigError> {

@@ -1,27 +1,29 @@
 //! Building and running: everything is made and bound in `build`, so that wrong settings fail at once.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::client::{self, ClientError};
 use common::events::Recorder;
-use common::leaderelection::{Ended, LeaderElection};
-use common::serving::{self, Check, Delegated, Endpoints};
+use common::flags::{ElectionError, ServingError};
+use common::leaderelection::{self, Ended, LeaderElection};
+use common::process::{self, Exit};
+use common::serving::{Check, Delegated, Endpoints};
 use common::shutdown::{CancellationToken, Tasks};
-use common::tls::{self, TlsError};
 use prometheus::Registry;
 use tokio::sync::mpsc;
 
 use crate::config::{ConfigError, KubeSchedulerConfiguration};
 use crate::core::{Core, Input, Profiles, Settings};
 use crate::effects::Executor;
-use crate::flags::{self, Flags};
+use crate::flags::Flags;
 use crate::framework::{MISSING, Profile, ProfileError};
 use crate::informers;
 use crate::metrics::Metrics;
 
+/// Of the lease, the certificate and the user agent.
+const NAME: &str = "kube-scheduler";
 /// Inputs that wait for the core; watches pause beyond it.
 const INPUTS_MAX: usize = 4096;
 /// Inputs taken before the next pod is tried.
@@ -41,21 +43,11 @@ pub enum StartError {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Serving(#[from] ServingError),
     #[error("cannot register metrics")]
     Metrics(#[from] prometheus::Error),
-    #[error("leaderElection.{field}: {why}")]
-    Election { field: &'static str, why: String },
-    #[error("cannot serve on {address}")]
-    Serve { address: SocketAddr, source: std::io::Error },
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    Stopped,
-    LostLease,
-    Failed,
+    #[error(transparent)]
+    Election(#[from] ElectionError),
 }
 
 pub struct Daemon {
@@ -64,7 +56,6 @@ pub struct Daemon {
     core: Core,
     metrics: Arc<Metrics>,
     tasks: Tasks,
-    host: String,
     /// The cluster is looked at only once the lease is held.
     delay_cache: bool,
     synced: Arc<AtomicBool>,
@@ -90,65 +81,34 @@ pub async fn build(flags: &Flags, stop: CancellationToken) -> Result<Daemon, Sta
     let kubeconfig = if flags.config.is_some() && !config.client_connection.kubeconfig.is_empty() {
         Some(config.client_connection.kubeconfig.clone().into())
     } else {
-        flags.kubeconfig.clone()
+        flags.client.kubeconfig.clone()
     };
-    let client = client::load(kubeconfig.as_deref(), "kube-scheduler").await?;
+    let client = client::build(flags.client.config(kubeconfig.as_deref(), NAME).await?)?;
     let tasks = Tasks::new(stop);
     let synced = Arc::new(AtomicBool::new(false));
     serve(flags, &client, registry, synced.clone(), &tasks).await?;
-    let host = hostname();
     let settings = Settings {
         percentage_of_nodes_to_score: config.percentage_of_nodes_to_score.unwrap_or(0),
         initial_backoff: Duration::from_secs(config.pod_initial_backoff_seconds().unsigned_abs()),
         max_backoff: Duration::from_secs(config.pod_max_backoff_seconds().unsigned_abs()),
     };
     let core = Core::new(Profiles(profiles), settings, metrics.clone(), rand::random());
-    let (election, delay_cache) = (election(flags, &config, &host)?, config.delay_cache_until_active);
-    Ok(Daemon { client, election, core, metrics, tasks, host, delay_cache, synced })
+    let (election, delay_cache) = (election(flags, &config)?, config.delay_cache_until_active);
+    Ok(Daemon { client, election, core, metrics, tasks, delay_cache, synced })
 }
 
-fn hostname() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { "localhost".to_owned() } else { name.to_lowercase() }
-}
-
-/// None when leader election is off.
+/// The file's settings, or upstream's defaults, under the flags. None when leader election is off.
 fn election(
     flags: &Flags,
     config: &KubeSchedulerConfiguration,
-    host: &str,
 ) -> Result<Option<LeaderElection>, StartError> {
-    let le = &config.leader_election;
-    let from_file = flags.config.is_some();
-    let enabled = if from_file { le.leader_elect.unwrap_or(flags.leader_elect) } else { flags.leader_elect };
-    if !enabled {
-        return Ok(None);
-    }
-    let read = |field: &'static str, text: &str, flag: Duration| {
-        if !from_file {
-            return Ok(flag);
-        }
-        flags::duration(text).map_err(|why| StartError::Election { field, why })
-    };
-    let identity = format!("{host}_{:032x}", rand::random::<u128>());
-    let (namespace, name) = if from_file {
-        (le.resource_namespace.as_str(), le.resource_name.as_str())
-    } else {
-        (flags.leader_elect_resource_namespace.as_str(), flags.leader_elect_resource_name.as_str())
-    };
-    let mut out = LeaderElection::new(namespace, name, identity);
-    out.lease_duration = read("leaseDuration", &le.lease_duration, flags.leader_elect_lease_duration)?;
-    out.renew_deadline = read("renewDeadline", &le.renew_deadline, flags.leader_elect_renew_deadline)?;
-    out.retry_period = read("retryPeriod", &le.retry_period, flags.leader_elect_retry_period)?;
-    let fail = |field, why: &str| Err(StartError::Election { field, why: why.into() });
-    if out.lease_duration <= out.renew_deadline {
-        return fail("leaseDuration", "must be greater than renewDeadline");
-    }
-    if out.renew_deadline <= out.retry_period.mul_f64(1.2) {
-        return fail("renewDeadline", "must be greater than retryPeriod*1.2");
-    }
-    Ok(Some(out))
+    let file = &config.leader_election;
+    let identity = leaderelection::identity();
+    let mut settings = LeaderElection::new(&file.resource_namespace, &file.resource_name, identity);
+    settings.lease_duration = file.lease_duration.0;
+    settings.renew_deadline = file.renew_deadline.0;
+    settings.retry_period = file.retry_period.0;
+    Ok(flags.election.over(settings, file.leader_elect.unwrap_or(true))?)
 }
 
 async fn serve(
@@ -158,21 +118,6 @@ async fn serve(
     synced: Arc<AtomicBool>,
     tasks: &Tasks,
 ) -> Result<(), StartError> {
-    if flags.secure_port == 0 {
-        return Ok(());
-    }
-    let (cert, key) = match (&flags.tls_cert_file, &flags.tls_private_key_file) {
-        (Some(cert), Some(key)) => (cert.clone(), key.clone()),
-        _ => {
-            let dir = match &flags.cert_dir {
-                Some(dir) => dir.clone(),
-                None => std::env::temp_dir().join(format!("kube-scheduler-{}", std::process::id())),
-            };
-            tls::self_signed(&dir, "kube-scheduler", &["localhost".into(), "127.0.0.1".into()])?
-        }
-    };
-    let config = tls::server_config(&cert, &key, &[b"h2", b"http/1.1"])?;
-    let address = SocketAddr::new(flags.bind_address, flags.secure_port);
     let endpoints = Endpoints {
         metrics: registry,
         checks: vec![
@@ -186,25 +131,23 @@ async fn serve(
             }),
         ],
         configz: None,
-        delegated: Some(Delegated::new(client.clone())),
+        delegated: Some(Delegated::new(flags.client.reviewer(client, NAME).await?)),
     };
-    serving::serve("secure-serving", address, Some(config), endpoints, tasks)
-        .await
-        .map_err(|source| StartError::Serve { address, source })?;
-    Ok(())
+    Ok(flags.serving.serve(NAME, endpoints, tasks).await?)
 }
 
 impl Daemon {
     /// Waits for the lease (unless election is off), schedules until told to stop. Meanwhile it already follows
     /// the cluster, so that it can take over at once; `delayCacheUntilActive` saves this.
     pub async fn run(self) -> Exit {
-        let Self { client, election, core, metrics, tasks, host, delay_cache, synced } = self;
+        let Self { client, election, core, metrics, tasks, delay_cache, synced } = self;
         let stop = tasks.stop_token();
         let leading = CancellationToken::new();
         let follow = {
             let (client, tasks, leading) = (client.clone(), tasks.clone(), leading.clone());
             move || {
-                let recorder = Recorder::series(client.clone(), "default-scheduler", &host, &tasks);
+                let recorder =
+                    Recorder::series(client.clone(), "default-scheduler", &process::host_name(), &tasks);
                 let (sender, inputs) = mpsc::channel(INPUTS_MAX);
                 informers::start(&client, &sender, &tasks);
                 let executor = Executor::new(client, recorder, sender, tasks.clone());
@@ -235,7 +178,7 @@ impl Daemon {
         };
         if lost {
             // Another may already be scheduling: nothing more is written, not even what is under way.
-            return Exit::LostLease;
+            return Exit::Failed;
         }
         tasks.join(PATIENCE).await;
         if tasks.failed() { Exit::Failed } else { Exit::Stopped }

@@ -12,11 +12,11 @@ pub fn of(raw_query: &str, limit: Duration) -> Result<Duration, Status> {
     let Some(text) = query::first(raw_query, "timeout").filter(|text| !text.is_empty()) else {
         return Ok(limit);
     };
-    match crate::flags::parse_duration(&text) {
+    match common::flags::duration(&text) {
         Ok(wanted) if wanted.is_zero() || wanted > limit => Ok(limit),
         Ok(wanted) => Ok(wanted),
-        Err(_) => Err(Status::bad_request(format!(
-            "invalid timeout specified in the request URL - time: invalid duration {text:?}"
-        ))),
+        Err(error) => {
+            Err(Status::bad_request(format!("invalid timeout specified in the request URL - {error}")))
+        }
     }
 }

@@ -7,6 +7,7 @@ mod plugins;
 
 use std::path::{Path, PathBuf};
 
+use common::flags::GoDuration;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -45,9 +46,9 @@ pub struct KubeSchedulerConfiguration {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LeaderElectionConfig {
     pub leader_elect: Option<bool>,
-    pub lease_duration: String,
-    pub renew_deadline: String,
-    pub retry_period: String,
+    pub lease_duration: GoDuration,
+    pub renew_deadline: GoDuration,
+    pub retry_period: GoDuration,
     pub resource_lock: String,
     pub resource_name: String,
     pub resource_namespace: String,
@@ -57,9 +58,9 @@ impl Default for LeaderElectionConfig {
     fn default() -> Self {
         Self {
             leader_elect: None,
-            lease_duration: "15s".into(),
-            renew_deadline: "10s".into(),
-            retry_period: "2s".into(),
+            lease_duration: GoDuration::seconds(15),
+            renew_deadline: GoDuration::seconds(10),
+            retry_period: GoDuration::seconds(2),
             resource_lock: "leases".into(),
             resource_name: "kube-scheduler".into(),
             resource_namespace: "kube-system".into(),
