@@ -72,8 +72,9 @@ impl Context {
 
 pub struct Daemon {
     config: Arc<Config>,
-    kube: kube::Config,
     client: Client,
+    /// Reaches the same server without credentials.
+    transport: Client,
     metrics: Metrics,
     tasks: Tasks,
     renewals: Renewals,
@@ -85,8 +86,10 @@ pub struct Daemon {
 /// # Errors
 /// See [`DaemonError`].
 pub async fn build(config: Config, stop: CancellationToken) -> Result<Daemon, DaemonError> {
-    let kube = config.client.config(config.client.kubeconfig.as_deref(), COMPONENT).await?;
+    let mut kube = config.client.config(config.client.kubeconfig.as_deref(), COMPONENT).await?;
     let client = common::client::build(kube.clone())?;
+    kube.auth_info = kube::config::AuthInfo::default();
+    let transport = common::client::build(kube)?;
     let metrics = Metrics::register(Registry::new())?;
     let tasks = Tasks::new(stop.clone());
     let renewals = Renewals::default();
@@ -97,7 +100,7 @@ pub async fn build(config: Config, stop: CancellationToken) -> Result<Daemon, Da
         delegated: Some(Delegated::new(config.client.reviewer(&client, COMPONENT).await?)),
     };
     config.serving.serve(COMPONENT, endpoints, &tasks).await?;
-    Ok(Daemon { config: Arc::new(config), kube, client, metrics, tasks, renewals, stop })
+    Ok(Daemon { config: Arc::new(config), client, transport, metrics, tasks, renewals, stop })
 }
 
 fn election_check(election: &LeaderElection, renewals: &Renewals) -> Check {
@@ -138,23 +141,23 @@ impl Daemon {
 
     /// Starts the controllers in a task of their own, so that the lease is kept while they start.
     async fn lead(&self) {
-        let (config, kube, client) = (self.config.clone(), self.kube.clone(), self.client.clone());
+        let (config, client, transport) = (self.config.clone(), self.client.clone(), self.transport.clone());
         let (queues, tasks) = (self.metrics.queues.clone(), self.tasks.clone());
         self.tasks.spawn("controllers", async move {
-            start_controllers(config, kube, client, queues, tasks).await;
+            start_controllers(config, client, transport, queues, tasks).await;
         });
     }
 }
 
 async fn start_controllers(
     config: Arc<Config>,
-    kube: kube::Config,
     client: Client,
+    transport: Client,
     queues: crate::controller::QueueMetrics,
     tasks: Tasks,
 ) {
     let individual = config.use_service_account_credentials;
-    let mut identities = Identities::new(kube, client.clone(), individual, tasks.clone());
+    let mut identities = Identities::new(client.clone(), transport, individual, tasks.clone());
     let mut context = Context {
         client: client.clone(),
         rest: Rest::new(client.clone()),

@@ -14,11 +14,11 @@ use common::shutdown::Tasks;
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use jiff::Timestamp;
-use kube::client::ClientBuilder;
+use kube::Client;
+use kube::client::Body;
 use kube::core::Request;
-use kube::{Client, Config};
 use serde_json::{Value, json};
-use tower::util::MapRequestLayer;
+use tower::service_fn;
 
 use crate::controller::{is_already_exists, message_of};
 
@@ -32,16 +32,19 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Makes clients for controllers.
 pub struct Identities {
-    config: Config,
+    /// The daemon's own.
     client: Client,
+    /// For all accounts: connections and TLS settings of their own would cost each some hundred kilobytes.
+    transport: Client,
     individual: bool,
     tasks: Tasks,
     made: BTreeMap<&'static str, Client>,
 }
 
 impl Identities {
-    pub fn new(config: Config, client: Client, individual: bool, tasks: Tasks) -> Self {
-        Self { config, client, individual, tasks, made: BTreeMap::new() }
+    /// `transport` reaches the same server as `client`, without credentials.
+    pub fn new(client: Client, transport: Client, individual: bool, tasks: Tasks) -> Self {
+        Self { client, transport, individual, tasks, made: BTreeMap::new() }
     }
 
     /// The client of a controller's service account. Waits until the server has issued the first token, and
@@ -67,13 +70,7 @@ impl Identities {
             }
         };
         let header = Arc::new(ArcSwap::from_pointee(token));
-        let client = match with_token(&self.config, header.clone()) {
-            Ok(client) => client,
-            Err(error) => {
-                tracing::error!(account, %error, "cannot build a client for a service account");
-                return None;
-            }
-        };
+        let client = with_token(&self.transport, header.clone());
         let issuer = self.client.clone();
         self.tasks.spawn_essential(format!("token/{account}"), async move {
             let mut wait = life.mul_f64(RENEW_AT);
@@ -99,15 +96,15 @@ impl Identities {
     }
 }
 
-/// A client like the daemon's own, with a bearer token in place of its credentials.
-fn with_token(config: &Config, header: Arc<ArcSwap<HeaderValue>>) -> kube::Result<Client> {
-    let mut config = config.clone();
-    config.auth_info = kube::config::AuthInfo::default();
-    let layer = MapRequestLayer::new(move |mut request: http::Request<kube::client::Body>| {
+/// A client that sends through `transport` with a bearer token.
+fn with_token(transport: &Client, header: Arc<ArcSwap<HeaderValue>>) -> Client {
+    let (transport, namespace) = (transport.clone(), transport.default_namespace().to_owned());
+    let service = service_fn(move |mut request: http::Request<Body>| {
         request.headers_mut().insert(AUTHORIZATION, (**header.load()).clone());
-        request
+        let transport = transport.clone();
+        async move { transport.send(request).await }
     });
-    Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
+    Client::new(service, namespace)
 }
 
 /// Asks for a token, making the account when it is missing. Returns the header and how long it is good for.
