@@ -20,3 +20,4 @@ pub mod status;
 pub mod tls;
 pub mod version;
 pub mod view;
+pub mod zpages;

@@ -1,4 +1,4 @@
-//! Health, metrics and configuration endpoints of the daemons that are no API servers.
+//! Health, metrics and the pages about the process of the daemons that are no API servers.
 //!
 //! `/healthz`, `/livez` and `/readyz` answer everyone; the rest asks the API server who calls (TokenReview)
 //! and whether they may (SubjectAccessReview on the path), as upstream's delegated authentication does.
@@ -25,6 +25,7 @@ use warp::Filter;
 use warp::http::{HeaderMap, Response, StatusCode};
 
 use crate::shutdown::Tasks;
+use crate::zpages::ZPages;
 
 /// Connections beyond this wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 256;
@@ -34,6 +35,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const REVIEW_TTL: Duration = Duration::from_secs(10);
 /// Remembered reviews; the cache is emptied when full.
 const REVIEWS_MAX: usize = 1024;
+
+/// The pages that every server of this room has, for `/statusz`.
+pub const PATHS: [&str; 5] = ["/healthz", "/livez", "/metrics", "/readyz", "/version"];
 
 /// A named check of `/healthz`, `/livez` and `/readyz`: `Err` says what is wrong.
 #[derive(Clone)]
@@ -63,8 +67,7 @@ impl Check {
 pub struct Endpoints {
     pub metrics: Registry,
     pub checks: Vec<Check>,
-    /// JSON of the running configuration for `/configz`.
-    pub configz: Option<serde_json::Value>,
+    pub pages: ZPages,
     pub delegated: Option<Arc<Delegated>>,
 }
 
@@ -165,13 +168,15 @@ impl Endpoints {
         {
             return text(status, why);
         }
-        match (path, &self.configz) {
-            ("/metrics", _) => self.metrics_page(),
-            ("/configz", Some(config)) => text(StatusCode::OK, config.to_string()),
-            ("/version", _) => {
+        match path {
+            "/metrics" => self.metrics_page(),
+            "/version" => {
                 text(StatusCode::OK, format!("{{\"gitVersion\":\"{}\"}}", crate::version::GIT_VERSION))
             }
-            _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+            _ => self
+                .pages
+                .answer(path, headers)
+                .unwrap_or_else(|| text(StatusCode::NOT_FOUND, "404 page not found\n")),
         }
     }
 
@@ -286,7 +291,7 @@ mod tests {
         Endpoints {
             metrics: Registry::new(),
             checks: vec![Check::new("informers", move || if healthy { Ok(()) } else { Err("no".into()) })],
-            configz: None,
+            pages: ZPages::new("x", Default::default(), &PATHS, None),
             delegated: None,
         }
     }

@@ -4,6 +4,8 @@
 pub const KUBERNETES_MAJOR: &str = "1";
 /// See [`KUBERNETES_MAJOR`].
 pub const KUBERNETES_MINOR: &str = "36";
+/// The release of that level, without build metadata.
+pub const RELEASE: &str = "1.36.2";
 /// `gitVersion` as clients compare it (semantic version, `v` first). Build metadata names this product.
 pub const GIT_VERSION: &str = concat!("v1.36.2+pintle.", env!("CARGO_PKG_VERSION"));
 

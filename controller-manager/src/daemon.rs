@@ -1,6 +1,7 @@
 //! The daemon: built from a configuration, it serves health and metrics at once, waits for the leader's lease,
 //! then starts the controllers and runs until it is stopped or the lease is lost.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use common::events::Recorder;
 use common::flags::ServingError;
 use common::leaderelection::{Ended, LeaderElection, Renewals};
 use common::process::Exit;
-use common::serving::{Check, Delegated, Endpoints};
+use common::serving::{Check, Delegated, Endpoints, PATHS};
 use common::shutdown::{CancellationToken, Tasks};
+use common::zpages::ZPages;
 use kube::Client;
 use prometheus::Registry;
 
@@ -81,11 +83,15 @@ pub struct Daemon {
     stop: CancellationToken,
 }
 
-/// Connects nothing yet, but binds the port, so that a wrong setting is an error at start.
+/// Connects nothing yet, but binds the port (`flag_values` are what `/flagz` shows), so that a wrong setting is an error at start.
 ///
 /// # Errors
 /// See [`DaemonError`].
-pub async fn build(config: Config, stop: CancellationToken) -> Result<Daemon, DaemonError> {
+pub async fn build(
+    config: Config,
+    flag_values: BTreeMap<String, String>,
+    stop: CancellationToken,
+) -> Result<Daemon, DaemonError> {
     let mut kube = config.client.config(config.client.kubeconfig.as_deref(), COMPONENT).await?;
     let client = common::client::build(kube.clone())?;
     kube.auth_info = kube::config::AuthInfo::default();
@@ -96,7 +102,7 @@ pub async fn build(config: Config, stop: CancellationToken) -> Result<Daemon, Da
     let endpoints = Endpoints {
         metrics: metrics.registry.clone(),
         checks: config.election.iter().map(|election| election_check(election, &renewals)).collect(),
-        configz: None,
+        pages: ZPages::new(COMPONENT, flag_values, &PATHS, None),
         delegated: Some(Delegated::new(config.client.reviewer(&client, COMPONENT).await?)),
     };
     config.serving.serve(COMPONENT, endpoints, &tasks).await?;

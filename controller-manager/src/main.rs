@@ -8,8 +8,9 @@ use controller_manager::flags::Flags;
 
 fn main() -> ExitCode {
     let parsed = common::flags::parse::<Flags>();
-    common::process::run(&parsed.flags.log, |stop| async {
+    let log = parsed.flags.log.clone();
+    common::process::run(&log, |stop| async move {
         let config = Config::from_flags(&parsed.flags)?;
-        Ok::<_, DaemonError>(daemon::build(config, stop).await?.run().await)
+        Ok::<_, DaemonError>(daemon::build(config, parsed.values, stop).await?.run().await)
     })
 }

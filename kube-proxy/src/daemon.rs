@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::client::{self, ClientError};
+use common::flags::Parsed;
 use common::process::Exit;
-use common::serving::{self, Endpoints};
+use common::serving::{self, Endpoints, PATHS};
 use common::shutdown::{CancellationToken, Tasks};
+use common::zpages::ZPages;
 use parking_lot::RwLock;
 use prometheus::Registry;
 use rtnetlink::Handle;
@@ -27,6 +29,7 @@ use crate::routes;
 use crate::state::{Input, State};
 use crate::sync::Sync;
 
+const NAME: &str = "kube-proxy";
 /// Inputs that wait for the sync loop; watches pause beyond it.
 const INPUTS_MAX: usize = 4096;
 /// How long tasks have to end at shutdown.
@@ -68,11 +71,11 @@ fn families() -> Vec<Family> {
 
 /// # Errors
 /// Whatever keeps the proxy from starting.
-pub async fn build(flags: &Flags, stop: CancellationToken) -> Result<Daemon, StartError> {
-    let config = Config::load(flags)?;
+pub async fn build(parsed: &Parsed<Flags>, stop: CancellationToken) -> Result<Daemon, StartError> {
+    let config = Config::load(&parsed.flags)?;
     let registry = Registry::new();
     let metrics = Arc::new(Metrics::register(&registry)?);
-    let client = client::load(config.kubeconfig.as_deref(), "kube-proxy").await?;
+    let client = client::load(config.kubeconfig.as_deref(), NAME).await?;
     let tasks = Tasks::new(stop);
     let netlink = netlink(&tasks)?;
     let state = Arc::new(RwLock::new(State::default()));
@@ -81,7 +84,8 @@ pub async fn build(flags: &Flags, stop: CancellationToken) -> Result<Daemon, Sta
     for family in &families {
         health.updated(*family);
     }
-    serve(&config, registry, &health, &metrics, &tasks).await?;
+    let pages = ZPages::new(NAME, parsed.values.clone(), &PATHS, None);
+    serve(&config, registry, pages, &health, &metrics, &tasks).await?;
     let added = match &config.dns {
         None => None,
         Some(dns) => dns_server(dns, &state, &netlink, &tasks).await?,
@@ -124,6 +128,7 @@ async fn dns_server(
 async fn serve(
     config: &Config,
     registry: Registry,
+    pages: ZPages,
     health: &Arc<Health>,
     metrics: &Arc<Metrics>,
     tasks: &Tasks,
@@ -135,7 +140,7 @@ async fn serve(
         bound("healthz", address, result, config.bind_hard_fail)?;
     }
     if let Some(address) = config.metrics {
-        let endpoints = Endpoints { metrics: registry, checks: Vec::new(), configz: None, delegated: None };
+        let endpoints = Endpoints { metrics: registry, checks: Vec::new(), pages, delegated: None };
         let result = serving::serve("metrics", address, None, endpoints, tasks).await;
         bound("metrics", address, result.map(drop), config.bind_hard_fail)?;
     }

@@ -11,6 +11,6 @@ fn main() -> ExitCode {
         if parsed.flags.cleanup {
             return daemon::cleanup(&parsed.flags, stop).await;
         }
-        Ok(daemon::build(&parsed.flags, stop).await?.run().await)
+        Ok(daemon::build(&parsed, stop).await?.run().await)
     })
 }

@@ -11,8 +11,11 @@ use std::time::Duration;
 use common::flags::GoDuration;
 use common::quantity::Quantity;
 use k8s_openapi::api::core::v1::Taint;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
+pub const KIND: &str = "KubeletConfiguration";
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +35,7 @@ const fn seconds(n: u64) -> GoDuration {
 macro_rules! configuration {
     ($($name:literal $field:ident: $type:ty = $default:expr;)*) => {
         /// The whole configuration; the names on the wire stand beside the fields below.
-        #[derive(Debug, Clone, Deserialize)]
+        #[derive(Debug, Clone, Deserialize, Serialize)]
         #[serde(default)]
         pub struct KubeletConfiguration { $(#[serde(rename = $name)] pub $field: $type,)* }
 
@@ -191,7 +194,7 @@ fn default_eviction() -> BTreeMap<String, String> {
     .collect()
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Authentication {
     pub x509: X509Authentication,
@@ -199,14 +202,14 @@ pub struct Authentication {
     pub anonymous: AnonymousAuthentication,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct X509Authentication {
     #[serde(rename = "clientCAFile")]
     pub client_ca_file: String,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhookAuthentication {
     pub enabled: bool,
@@ -220,13 +223,13 @@ impl Default for WebhookAuthentication {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AnonymousAuthentication {
     pub enabled: bool,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Authorization {
     pub mode: String,
@@ -239,7 +242,7 @@ impl Default for Authorization {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhookAuthorization {
     #[serde(rename = "cacheAuthorizedTTL")]
@@ -254,7 +257,7 @@ impl Default for WebhookAuthorization {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct CrashLoopBackOff {
     pub max_container_restart_period: Option<GoDuration>,
@@ -274,9 +277,7 @@ impl KubeletConfiguration {
     fn parse(text: &str) -> Result<Self, String> {
         let value: Value = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
         let Value::Object(mut map) = value else { return Err("the document is not a mapping".into()) };
-        for (field, want) in
-            [("apiVersion", "kubelet.config.k8s.io/v1beta1"), ("kind", "KubeletConfiguration")]
-        {
+        for (field, want) in [("apiVersion", API_VERSION), ("kind", KIND)] {
             match map.get(field).and_then(Value::as_str) {
                 Some(found) if found == want => {}
                 found => return Err(format!("{field}: must be {want:?}, found {:?}", found.unwrap_or(""))),

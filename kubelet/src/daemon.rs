@@ -10,6 +10,7 @@ use common::events::Recorder;
 use common::process::Exit;
 use common::quantity::Quantity;
 use common::shutdown::{CancellationToken, Tasks};
+use common::zpages::ZPages;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Service;
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
@@ -54,6 +55,8 @@ pub struct Settings {
     pub root_dir: PathBuf,
     pub cert_dir: PathBuf,
     pub labels: BTreeMap<String, String>,
+    /// What `/flagz` shows.
+    pub flag_values: BTreeMap<String, String>,
 }
 
 /// Why the kubelet does not start.
@@ -224,6 +227,8 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<Exit, St
     });
 
     if config.enable_server {
+        let shown = serde_json::to_value(config).ok().map(|config| ("kubeletconfig", config));
+        let pages = ZPages::new("kubelet", settings.flag_values.clone(), &server::PATHS, shown);
         let server = ServerConfig {
             address: config.address.parse().unwrap_or(IpAddr::from([0, 0, 0, 0])),
             port: config.port,
@@ -240,7 +245,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<Exit, St
             streaming_idle: config.streaming_connection_idle_timeout.0,
             debugging_handlers: config.enable_debugging_handlers,
             registry,
-            configz: None,
+            pages,
         };
         let serving = server::serve(server, access, cri.clone(), stop.clone()).await?;
         tasks.spawn_essential("server", serving);

@@ -9,7 +9,7 @@ use clap::Parser;
 use common::flags::{GoDuration, LogFlags, duration};
 use k8s_openapi::api::core::v1::Taint;
 
-use crate::config::{ConfigError, KubeletConfiguration};
+use crate::config::{self, ConfigError, KubeletConfiguration};
 
 /// The kubelet runs pods on a node.
 #[derive(Debug, Parser)]
@@ -131,7 +131,11 @@ impl Flags {
     pub fn configuration(&self) -> Result<KubeletConfiguration, ConfigError> {
         let mut config = match &self.config {
             Some(path) => KubeletConfiguration::load(path)?,
-            None => KubeletConfiguration::default(),
+            None => KubeletConfiguration {
+                api_version: config::API_VERSION.into(),
+                kind: config::KIND.into(),
+                ..KubeletConfiguration::default()
+            },
         };
         fn set<T: Clone>(field: &mut T, flag: &Option<T>) {
             if let Some(value) = flag {

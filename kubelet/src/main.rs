@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use common::flags::Parsed;
 use kubelet::config::ConfigError;
 use kubelet::daemon::{self, Settings, StartError};
 use kubelet::flags::Flags;
@@ -9,12 +10,13 @@ use kubelet::flags::Flags;
 fn main() -> ExitCode {
     let parsed = common::flags::parse::<Flags>();
     common::process::run(&parsed.flags.log, |stop| async {
-        let settings = settings(&parsed.flags).map_err(StartError::from)?;
+        let settings = settings(&parsed).map_err(StartError::from)?;
         daemon::run(settings, stop).await
     })
 }
 
-fn settings(flags: &Flags) -> Result<Settings, ConfigError> {
+fn settings(parsed: &Parsed<Flags>) -> Result<Settings, ConfigError> {
+    let flags = &parsed.flags;
     let config = flags.configuration()?;
     let name = match &flags.hostname_override {
         Some(name) => name.clone(),
@@ -35,5 +37,6 @@ fn settings(flags: &Flags) -> Result<Settings, ConfigError> {
         root_dir: flags.root_dir.clone(),
         cert_dir: flags.cert_dir.clone(),
         labels: flags.labels()?,
+        flag_values: parsed.values.clone(),
     })
 }

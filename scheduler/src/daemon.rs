@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use common::client::{self, ClientError};
 use common::events::Recorder;
-use common::flags::{ElectionError, ServingError};
+use common::flags::{ElectionError, GoDuration, Parsed, ServingError};
 use common::leaderelection::{self, Ended, LeaderElection};
 use common::process::{self, Exit};
-use common::serving::{Check, Delegated, Endpoints};
+use common::serving::{Check, Delegated, Endpoints, PATHS};
 use common::shutdown::{CancellationToken, Tasks};
+use common::zpages::ZPages;
 use prometheus::Registry;
 use tokio::sync::mpsc;
 
@@ -65,8 +66,9 @@ pub struct Daemon {
 ///
 /// # Errors
 /// Whatever keeps the scheduler from starting.
-pub async fn build(flags: &Flags, stop: CancellationToken) -> Result<Daemon, StartError> {
-    let config = match &flags.config {
+pub async fn build(parsed: &Parsed<Flags>, stop: CancellationToken) -> Result<Daemon, StartError> {
+    let flags = &parsed.flags;
+    let mut config = match &flags.config {
         Some(path) => KubeSchedulerConfiguration::load(path)?,
         None => KubeSchedulerConfiguration::defaulted(),
     };
@@ -86,29 +88,42 @@ pub async fn build(flags: &Flags, stop: CancellationToken) -> Result<Daemon, Sta
     let client = client::build(flags.client.config(kubeconfig.as_deref(), NAME).await?)?;
     let tasks = Tasks::new(stop);
     let synced = Arc::new(AtomicBool::new(false));
-    serve(flags, &client, registry, synced.clone(), &tasks).await?;
+    let election = election(flags, &mut config)?;
+    let shown = serde_json::to_value(&config).ok().map(|config| ("componentconfig", config));
+    let pages = ZPages::new(NAME, parsed.values.clone(), &PATHS, shown);
+    serve(flags, &client, registry, synced.clone(), pages, &tasks).await?;
     let settings = Settings {
         percentage_of_nodes_to_score: config.percentage_of_nodes_to_score.unwrap_or(0),
         initial_backoff: Duration::from_secs(config.pod_initial_backoff_seconds().unsigned_abs()),
         max_backoff: Duration::from_secs(config.pod_max_backoff_seconds().unsigned_abs()),
     };
     let core = Core::new(Profiles(profiles), settings, metrics.clone(), rand::random());
-    let (election, delay_cache) = (election(flags, &config)?, config.delay_cache_until_active);
+    let delay_cache = config.delay_cache_until_active;
     Ok(Daemon { client, election, core, metrics, tasks, delay_cache, synced })
 }
 
-/// The file's settings, or upstream's defaults, under the flags. None when leader election is off.
+/// The file's settings, or upstream's defaults, under the flags, which the configuration then shows. None when
+/// leader election is off.
 fn election(
     flags: &Flags,
-    config: &KubeSchedulerConfiguration,
+    config: &mut KubeSchedulerConfiguration,
 ) -> Result<Option<LeaderElection>, StartError> {
-    let file = &config.leader_election;
+    let file = &mut config.leader_election;
     let identity = leaderelection::identity();
     let mut settings = LeaderElection::new(&file.resource_namespace, &file.resource_name, identity);
     settings.lease_duration = file.lease_duration.0;
     settings.renew_deadline = file.renew_deadline.0;
     settings.retry_period = file.retry_period.0;
-    Ok(flags.election.over(settings, file.leader_elect.unwrap_or(true))?)
+    let election = flags.election.over(settings, file.leader_elect.unwrap_or(true))?;
+    file.leader_elect = Some(election.is_some());
+    if let Some(election) = &election {
+        file.lease_duration = GoDuration(election.lease_duration);
+        file.renew_deadline = GoDuration(election.renew_deadline);
+        file.retry_period = GoDuration(election.retry_period);
+        file.resource_name.clone_from(&election.name);
+        file.resource_namespace.clone_from(&election.namespace);
+    }
+    Ok(election)
 }
 
 async fn serve(
@@ -116,6 +131,7 @@ async fn serve(
     client: &kube::Client,
     registry: Registry,
     synced: Arc<AtomicBool>,
+    pages: ZPages,
     tasks: &Tasks,
 ) -> Result<(), StartError> {
     let endpoints = Endpoints {
@@ -130,7 +146,7 @@ async fn serve(
                 if synced { Ok(()) } else { Err("handlers are not fully synchronized".into()) }
             }),
         ],
-        configz: None,
+        pages,
         delegated: Some(Delegated::new(flags.client.reviewer(client, NAME).await?)),
     };
     Ok(flags.serving.serve(NAME, endpoints, tasks).await?)

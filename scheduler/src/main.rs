@@ -8,7 +8,7 @@ use scheduler::flags::Flags;
 fn main() -> ExitCode {
     let parsed = common::flags::parse::<Flags>();
     common::process::run(&parsed.flags.log, |stop| async {
-        let daemon = daemon::build(&parsed.flags, stop).await?;
+        let daemon = daemon::build(&parsed, stop).await?;
         Ok::<_, daemon::StartError>(daemon.run().await)
     })
 }

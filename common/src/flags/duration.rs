@@ -1,9 +1,10 @@
 //! Go's duration text.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Why a text is no duration; Display is Go's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +67,39 @@ impl GoDuration {
     }
 }
 
+impl fmt::Display for GoDuration {
+    /// As Go writes it: `1h0m0s`, `1m30s`, `1.5s`, `100ms`, `0s`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = self.0.as_nanos();
+        let (unit, per) = match nanos {
+            0 => return f.write_str("0s"),
+            1..1_000 => ("ns", 1),
+            1_000..1_000_000 => ("\u{b5}s", 1_000),
+            1_000_000..1_000_000_000 => ("ms", 1_000_000),
+            _ => ("s", 1_000_000_000),
+        };
+        let (minutes, rest) = (nanos / 60_000_000_000, nanos % 60_000_000_000);
+        if minutes >= 60 {
+            write!(f, "{}h", minutes / 60)?;
+        }
+        if minutes > 0 {
+            write!(f, "{}m", minutes % 60)?;
+        }
+        write!(f, "{}", rest / per)?;
+        if rest % per != 0 {
+            let width = per.ilog10() as usize;
+            write!(f, ".{}", format!("{:0width$}", rest % per).trim_end_matches('0'))?;
+        }
+        f.write_str(unit)
+    }
+}
+
+impl Serialize for GoDuration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl<'de> Deserialize<'de> for GoDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         duration(&String::deserialize(deserializer)?).map(Self).map_err(D::Error::custom)
@@ -109,6 +143,15 @@ mod tests {
             ("1d", "time: unknown unit \"d\" in duration \"1d\""),
         ] {
             assert_eq!(duration(text).expect_err(text).to_string(), why);
+        }
+    }
+
+    #[test]
+    fn durations_are_written_as_gos() {
+        for text in
+            ["0s", "1h0m0s", "4h0m0s", "1m30s", "1m0s", "1.5s", "100ms", "1.001ms", "15\u{b5}s", "7ns"]
+        {
+            assert_eq!(duration(text).map(|d| GoDuration(d).to_string()).as_deref(), Ok(text));
         }
     }
 }

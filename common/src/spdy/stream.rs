@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
 
-use super::table::{Command, Shared};
 use super::frame::ResetReason;
+use super::table::{Command, Shared};
 use super::{Headers, MAX_CHUNK};
 
 /// A stream in both directions.

@@ -3,13 +3,15 @@
 //! Answers to upstream's `pkg/kubelet/server`. It reads pods through [`PodAccess`] and never changes them.
 //!
 //! `listener` accepts, `auth` decides who may, `routes` knows the paths, `logs` reads container logs, `stats`
-//! computes usage; upgraded streams go through `crate::streaming` to the runtime.
+//! computes usage, `remote` joins streams to containers: upgraded ones go through `crate::streaming` to the runtime.
 
+mod answers;
 mod auth;
 mod listener;
 mod log_options;
 mod logs;
 mod query;
+mod remote;
 mod routes;
 mod stats;
 #[cfg(test)]
@@ -20,12 +22,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use common::zpages::ZPages;
 use k8s_openapi::api::core::v1::Pod;
 use tokio_util::sync::CancellationToken;
 
 use crate::cri::Cri;
 use listener::Port;
 use routes::{Listener, Routes};
+
+/// The server's paths, for `/statusz`.
+pub const PATHS: [&str; 10] = [
+    "/attach",
+    "/containerLogs",
+    "/exec",
+    "/healthz",
+    "/metrics",
+    "/pods",
+    "/portForward",
+    "/run",
+    "/runningpods",
+    "/stats",
+];
 
 /// A container as the runtime knows it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,8 +111,8 @@ pub struct ServerConfig {
     pub streaming_idle: std::time::Duration,
     pub debugging_handlers: bool,
     pub registry: prometheus::Registry,
-    /// The running configuration for `/configz`.
-    pub configz: Option<serde_json::Value>,
+    /// `/flagz`, `/statusz`, `/configz`.
+    pub pages: ZPages,
 }
 
 /// Why the server cannot run.
@@ -156,7 +173,7 @@ async fn build(
         node_name: config.node_name,
         debugging_handlers: config.debugging_handlers,
         registry: config.registry,
-        configz: config.configz,
+        pages: config.pages,
         rates: stats::Rates::default(),
         stop,
     };

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use common::zpages::ZPages;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -14,18 +13,16 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::answers::{self, Body, not_found, page, runtime_error, text};
 use super::auth::{Auth, Denied, PeerCertificates};
 use super::log_options::LogOptions;
 use super::query::{Query, decode};
-use super::{AccessError, PodAccess, logs, stats};
-use crate::cri::{Cri, CriError, v1};
-use crate::streaming;
+use super::remote::{Remote, Target};
+use super::{PodAccess, logs, stats};
+use crate::cri::{Cri, v1};
 
 /// Chunks of a log that wait for a slow client.
 const LOG_CHUNKS: usize = 4;
-
-/// A body: a page, or a log that grows.
-pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// Which port a request came in on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,47 +43,9 @@ pub struct Routes {
     pub node_name: String,
     pub debugging_handlers: bool,
     pub registry: prometheus::Registry,
-    pub configz: Option<serde_json::Value>,
+    pub pages: ZPages,
     pub rates: stats::Rates,
     pub stop: CancellationToken,
-}
-
-fn body(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
-}
-
-fn reply(status: StatusCode, kind: &'static str, bytes: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(body(bytes));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-    response
-}
-
-fn text(status: StatusCode, message: impl Into<String>) -> Response<Body> {
-    reply(status, "text/plain; charset=utf-8", message.into())
-}
-
-fn page(value: &serde_json::Value) -> Response<Body> {
-    reply(StatusCode::OK, "application/json", value.to_string())
-}
-
-fn not_found() -> Response<Body> {
-    text(StatusCode::NOT_FOUND, "404 page not found\n")
-}
-
-/// A runtime's error as upstream's `streaming.WriteError` answers it.
-fn runtime_error(error: &CriError) -> Response<Body> {
-    let status = if error.is_not_found() { StatusCode::NOT_FOUND } else { StatusCode::INTERNAL_SERVER_ERROR };
-    text(status, error.to_string())
-}
-
-fn access_error(error: &AccessError) -> Response<Body> {
-    let status = match error {
-        AccessError::PodNotFound(_) | AccessError::ContainerNotFound { .. } => StatusCode::NOT_FOUND,
-        AccessError::Waiting { .. } | AccessError::NoPrevious { .. } => StatusCode::BAD_REQUEST,
-        AccessError::Runtime(_) => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    text(status, error.to_string())
 }
 
 impl Routes {
@@ -160,12 +119,12 @@ impl Routes {
                     tracing::warn!(%error, "cannot read the pods' usage");
                 }
                 let metrics = stats::resource_metrics(&stats::node(&self.rates), pods.ok().as_deref());
-                reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics)
+                answers::metrics(metrics)
             }
             ["metrics", "cadvisor"] => match stats::pods(&self.cri, &self.rates).await {
                 Ok(pods) => {
                     let metrics = stats::cadvisor_metrics(&pods);
-                    reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics)
+                    answers::metrics(metrics)
                 }
                 Err(error) => runtime_error(&error),
             },
@@ -185,7 +144,7 @@ impl Routes {
         families.retain(|family| wanted(family.name()));
         let mut out = Vec::new();
         match TextEncoder::new().encode(&families, &mut out) {
-            Ok(()) => reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", out),
+            Ok(()) => answers::metrics(out),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         }
     }
@@ -194,10 +153,8 @@ impl Routes {
     async fn debugging(&self, parts: &[&str], query: &Query, request: Request<Incoming>) -> Response<Body> {
         let stream = matches!(*request.method(), Method::GET | Method::POST);
         let (get, post) = (request.method() == Method::GET, request.method() == Method::POST);
-        if let ["configz"] = parts
-            && let Some(config) = self.configz.as_ref().filter(|_| get)
-        {
-            return page(config);
+        if get && let Some(page) = self.pages.answer(request.uri().path(), request.headers()) {
+            return page.map(answers::body);
         }
         if !self.debugging_handlers {
             return text(StatusCode::METHOD_NOT_ALLOWED, "Debug endpoints are disabled.");
@@ -207,38 +164,22 @@ impl Routes {
             ["containerLogs", namespace, pod, container] if get => {
                 self.container_logs(namespace, pod, container, query).await
             }
-            ["exec", namespace, pod, container] if stream => {
-                self.exec(namespace, pod, None, container, query, request).await
-            }
-            ["exec", namespace, pod, uid, container] if stream => {
-                self.exec(namespace, pod, Some(uid), container, query, request).await
-            }
-            ["attach", namespace, pod, container] if stream => {
-                self.attach(namespace, pod, None, container, query, request).await
-            }
-            ["attach", namespace, pod, uid, container] if stream => {
-                self.attach(namespace, pod, Some(uid), container, query, request).await
-            }
             ["portForward", namespace, pod] if stream => {
                 self.port_forward(namespace, pod, None, query, request).await
             }
             ["portForward", namespace, pod, uid] if stream => {
                 self.port_forward(namespace, pod, Some(uid), query, request).await
             }
-            ["run", namespace, pod, container] if post => {
-                self.run(namespace, pod, None, container, query).await
-            }
-            ["run", namespace, pod, uid, container] if post => {
-                self.run(namespace, pod, Some(uid), container, query).await
-            }
+            [verb @ ("exec" | "attach" | "run"), rest @ ..] => match (*verb, Target::of(rest)) {
+                ("exec", Some(target)) if stream => self.remote(Remote::Exec, target, query, request).await,
+                ("attach", Some(target)) if stream => {
+                    self.remote(Remote::Attach, target, query, request).await
+                }
+                ("run", Some(target)) if post => self.run(target, query).await,
+                _ => not_found(),
+            },
             _ => not_found(),
         }
-    }
-
-    fn pod(&self, namespace: &str, name: &str, uid: Option<&str>) -> Result<Arc<Pod>, Box<Response<Body>>> {
-        self.access
-            .pod(namespace, name, uid)
-            .ok_or_else(|| Box::new(text(StatusCode::NOT_FOUND, "pod does not exist")))
     }
 
     async fn container_logs(
@@ -291,165 +232,6 @@ impl Routes {
         response
     }
 
-    async fn exec(
-        &self,
-        namespace: &str,
-        name: &str,
-        uid: Option<&str>,
-        container: &str,
-        query: &Query,
-        request: Request<Incoming>,
-    ) -> Response<Body> {
-        let (streams, id) = match self.streams(namespace, name, uid, container, query).await {
-            Ok(both) => both,
-            Err(refusal) => return *refusal,
-        };
-        let asked = v1::ExecRequest {
-            container_id: id,
-            cmd: query.all("command"),
-            tty: streams.tty,
-            stdin: streams.stdin,
-            stdout: streams.stdout,
-            stderr: streams.stderr,
-        };
-        match self.cri.exec(asked).await {
-            Ok(answer) => self.pass_on(request, &answer.url).await,
-            Err(error) => runtime_error(&error),
-        }
-    }
-
-    async fn attach(
-        &self,
-        namespace: &str,
-        name: &str,
-        uid: Option<&str>,
-        container: &str,
-        query: &Query,
-        request: Request<Incoming>,
-    ) -> Response<Body> {
-        let (streams, id) = match self.streams(namespace, name, uid, container, query).await {
-            Ok(both) => both,
-            Err(refusal) => return *refusal,
-        };
-        let asked = v1::AttachRequest {
-            container_id: id,
-            tty: streams.tty,
-            stdin: streams.stdin,
-            stdout: streams.stdout,
-            stderr: streams.stderr,
-        };
-        match self.cri.attach(asked).await {
-            Ok(answer) => self.pass_on(request, &answer.url).await,
-            Err(error) => runtime_error(&error),
-        }
-    }
-
-    /// What a remote command wants, and the container it wants it of.
-    async fn streams(
-        &self,
-        namespace: &str,
-        name: &str,
-        uid: Option<&str>,
-        container: &str,
-        query: &Query,
-    ) -> Result<(Streams, String), Box<Response<Body>>> {
-        let streams = Streams::parse(query).map_err(|why| Box::new(text(StatusCode::BAD_REQUEST, why)))?;
-        let pod = self.pod(namespace, name, uid)?;
-        match self.access.container(&pod, container, false).await {
-            Ok(info) if info.running => Ok((streams, info.id)),
-            Ok(_) => {
-                // Upstream's words for a container that cannot be found among the running ones.
-                let why = format!("container not found ({container:?})");
-                Err(Box::new(text(StatusCode::INTERNAL_SERVER_ERROR, why)))
-            }
-            Err(AccessError::ContainerNotFound { .. } | AccessError::Waiting { .. }) => {
-                let why = format!("container not found ({container:?})");
-                Err(Box::new(text(StatusCode::INTERNAL_SERVER_ERROR, why)))
-            }
-            Err(error) => Err(Box::new(access_error(&error))),
-        }
-    }
-
-    async fn port_forward(
-        &self,
-        namespace: &str,
-        name: &str,
-        uid: Option<&str>,
-        query: &Query,
-        request: Request<Incoming>,
-    ) -> Response<Body> {
-        let pod = match self.pod(namespace, name, uid) {
-            Ok(pod) => pod,
-            Err(refusal) => return *refusal,
-        };
-        let mut port = Vec::new();
-        for text_port in query.all("port").iter().flat_map(|p| p.split(',')).filter(|p| !p.is_empty()) {
-            match text_port.parse::<u16>() {
-                Ok(number) if number > 0 => port.push(i32::from(number)),
-                _ => {
-                    return text(StatusCode::BAD_REQUEST, format!("unable to parse {text_port:?} as a port"));
-                }
-            }
-        }
-        let sandbox = match self.access.sandbox_id(&pod).await {
-            Ok(id) => id,
-            Err(error) => return access_error(&error),
-        };
-        match self.cri.port_forward(v1::PortForwardRequest { pod_sandbox_id: sandbox, port }).await {
-            Ok(answer) => self.pass_on(request, &answer.url).await,
-            Err(error) => runtime_error(&error),
-        }
-    }
-
-    async fn pass_on(&self, request: Request<Incoming>, url: &str) -> Response<Body> {
-        match streaming::proxy(request, url, self.stop.clone()).await {
-            Ok(response) => response.map(body),
-            Err(error @ streaming::StreamingError::NoUpgrade) => {
-                text(StatusCode::BAD_REQUEST, error.to_string())
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot pass a stream on to the runtime");
-                text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-            }
-        }
-    }
-
-    async fn run(
-        &self,
-        namespace: &str,
-        name: &str,
-        uid: Option<&str>,
-        container: &str,
-        query: &Query,
-    ) -> Response<Body> {
-        let pod = match self.pod(namespace, name, uid) {
-            Ok(pod) => pod,
-            Err(refusal) => return *refusal,
-        };
-        let info = match self.access.container(&pod, container, false).await {
-            Ok(info) => info,
-            Err(error) => return access_error(&error),
-        };
-        let cmd = query.get("cmd").unwrap_or_default().split(' ').map(str::to_owned).collect();
-        match self.cri.exec_sync(&info.id, cmd, std::time::Duration::ZERO).await {
-            Ok(answer) => {
-                let mut output = answer.stdout;
-                output.extend_from_slice(&answer.stderr);
-                if answer.exit_code == 0 {
-                    reply(StatusCode::OK, "application/json", output)
-                } else {
-                    let why = format!(
-                        "command terminated with exit code {}: {}",
-                        answer.exit_code,
-                        String::from_utf8_lossy(&output)
-                    );
-                    text(StatusCode::INTERNAL_SERVER_ERROR, why)
-                }
-            }
-            Err(error) => runtime_error(&error),
-        }
-    }
-
     /// Pods as the runtime has them: names and running containers alone, as upstream.
     async fn running_pods(&self) -> Response<Body> {
         let filter = v1::ContainerFilter {
@@ -488,41 +270,4 @@ fn has_container(pod: &Pod, name: &str) -> bool {
     let Some(spec) = &pod.spec else { return false };
     spec.containers.iter().chain(spec.init_containers.iter().flatten()).any(|c| c.name == name)
         || spec.ephemeral_containers.iter().flatten().any(|c| c.name == name)
-}
-
-/// Which streams a remote command uses.
-#[derive(Debug, PartialEq, Eq)]
-struct Streams {
-    stdin: bool,
-    stdout: bool,
-    stderr: bool,
-    tty: bool,
-}
-
-impl Streams {
-    fn parse(query: &Query) -> Result<Self, &'static str> {
-        let on = |name| query.get(name).is_some_and(|v| v == "1" || v == "true");
-        let tty = on("tty");
-        // A terminal has one output.
-        let streams = Self { stdin: on("input"), stdout: on("output"), stderr: on("error") && !tty, tty };
-        if streams.stdin || streams.stdout || streams.stderr {
-            Ok(streams)
-        } else {
-            Err("you must specify at least 1 of stdin, stdout, stderr")
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn streams_are_named_as_the_api_server_names_them() {
-        let parse = |query| Streams::parse(&Query::parse(query));
-        let got = parse("input=1&output=1&error=1&tty=1").unwrap();
-        assert_eq!(got, Streams { stdin: true, stdout: true, stderr: false, tty: true });
-        assert!(parse("tty=1").is_err());
-        assert!(parse("stdin=true&stdout=true").is_err());
-    }
 }

@@ -75,7 +75,7 @@ async fn serve_pods(dir: &Path, stop: &CancellationToken) -> Vec<SocketAddr> {
         streaming_idle: std::time::Duration::from_secs(60),
         debugging_handlers: true,
         registry: prometheus::Registry::new(),
-        configz: Some(json!({"kubeletconfig": {}})),
+        pages: ZPages::new("kubelet", Default::default(), &super::PATHS, Some(("kubeletconfig", json!({})))),
     };
     let cri = Cri::new("/nowhere.sock", std::time::Duration::from_secs(1)).unwrap();
     let (mut ports, routes) = build(config, access, cri, stop.clone()).await.unwrap();
@@ -116,6 +116,7 @@ async fn each_port_offers_what_it_may() {
     assert_eq!(get(read_only, logs).await.0, 404);
     assert_eq!(get(full, logs).await, (200, "hello\n".into()));
     assert_eq!(get(full, "/configz").await.0, 200);
+    assert!(get(full, "/statusz").await.1.contains("Paths: /attach /configz /containerLogs"));
     assert_eq!(get(full, "/containerLogs/n/q/c").await, (404, "pod \"q\" does not exist".into()));
     assert_eq!(get(full, "/containerLogs/n/p/d").await.1, "container \"d\" not found in pod \"p\"");
     assert_eq!(get(full, "/containerLogs/n/p/c?limitBytes=0").await.0, 422);

@@ -8,10 +8,13 @@ mod plugins;
 use std::path::{Path, PathBuf};
 
 use common::flags::GoDuration;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use plugins::{PluginSet, Plugins, plugins_at};
+
+const KIND: &str = "KubeSchedulerConfiguration";
+const API_VERSION: &str = "kubescheduler.config.k8s.io/v1";
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +27,7 @@ pub enum ConfigError {
     Invalid { field: String, why: String },
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct KubeSchedulerConfiguration {
     pub api_version: String,
@@ -42,7 +45,7 @@ pub struct KubeSchedulerConfiguration {
     pub delay_cache_until_active: bool,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LeaderElectionConfig {
     pub leader_elect: Option<bool>,
@@ -68,7 +71,7 @@ impl Default for LeaderElectionConfig {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ClientConnection {
     pub kubeconfig: String,
@@ -78,7 +81,7 @@ pub struct ClientConnection {
     pub burst: i64,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ProfileConfig {
     pub scheduler_name: String,
@@ -87,7 +90,7 @@ pub struct ProfileConfig {
     pub plugin_config: Vec<PluginConfig>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PluginConfig {
     pub name: String,
@@ -103,7 +106,7 @@ impl ProfileConfig {
 impl KubeSchedulerConfiguration {
     /// Upstream's defaults: one profile for `default-scheduler`.
     pub fn defaulted() -> Self {
-        let mut config = Self::default();
+        let mut config = Self { kind: KIND.into(), api_version: API_VERSION.into(), ..Self::default() };
         config.set_defaults();
         config
     }
@@ -133,13 +136,10 @@ impl KubeSchedulerConfiguration {
 
     fn validate(&self) -> Result<(), ConfigError> {
         let fail = |field: &str, why: String| Err(ConfigError::Invalid { field: field.into(), why });
-        if self.kind != "KubeSchedulerConfiguration" || self.api_version != "kubescheduler.config.k8s.io/v1" {
+        if self.kind != KIND || self.api_version != API_VERSION {
             return fail(
                 "apiVersion, kind",
-                format!(
-                    "expected kubescheduler.config.k8s.io/v1 KubeSchedulerConfiguration, found {} {}",
-                    self.api_version, self.kind
-                ),
+                format!("expected {API_VERSION} {KIND}, found {} {}", self.api_version, self.kind),
             );
         }
         if self.leader_election.resource_lock != "leases" {

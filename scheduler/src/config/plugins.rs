@@ -1,25 +1,25 @@
 //! Which plugins a profile enables at a point: the default table, `multiPoint`, and the point's own lists.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::ProfileConfig;
 use crate::framework::{PLUGINS, Point, definition, is_missing};
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PluginRef {
     pub name: String,
     pub weight: Option<i32>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PluginSet {
     pub enabled: Vec<PluginRef>,
     pub disabled: Vec<PluginRef>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Plugins {
     pub multi_point: PluginSet,
