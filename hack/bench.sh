@@ -53,7 +53,7 @@ build() {
   bin=${PINTLE_BIN:-$target/$TARGET/release}
   if [ -z "${PINTLE_BIN:-}" ]; then
     say "building release binaries"
-    RUSTFLAGS="-C target-feature=+crt-static ${RUSTFLAGS:-}" cargo build --release --locked --quiet \
+    RUSTFLAGS=$(static_flags) cargo build --release --locked --quiet \
       --target $TARGET -p apiserver -p hack
   fi
   : "${binary:=$bin/kube-apiserver}"

@@ -15,6 +15,17 @@ DAEMONS="kube-apiserver kube-scheduler kube-controller-manager kubelet kube-prox
 IMAGE_TAG=local
 PROFILE=${PINTLE_PROFILE:-release}           # cargo's: dev builds faster and runs slower
 
+# Flags for rustc: static, so that the same file runs on the node and in an image made of nothing else. Its relocations
+# are packed where the C library that is linked in can unpack them (glibc 2.36); they are a twentieth of a binary.
+static_flags() {
+  local flags="-C target-feature=+crt-static" glibc
+  glibc=$(getconf GNU_LIBC_VERSION 2> /dev/null) || glibc="glibc 0"
+  case $(printf '%s\n' 2.36 "${glibc#glibc }" | sort -V | head -n 1) in
+    2.36) flags="$flags -C link-arg=-Wl,-z,pack-relative-relocs" ;;
+  esac
+  echo "$flags ${RUSTFLAGS:-}"
+}
+
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 note() { printf '    %s\n' "$*"; }
 die() { printf 'local-up: %s\n' "$*" >&2; exit 1; }

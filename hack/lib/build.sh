@@ -1,11 +1,10 @@
 # Binaries and images. Sourced, not run.
 
-# Static, so that the same file runs on the node and in an image made of nothing else.
 build_binaries() {
   local from=$1 name source target
   target=${CARGO_TARGET_DIR:-target}
   say "building $PROFILE binaries"
-  RUSTFLAGS="-C target-feature=+crt-static ${RUSTFLAGS:-}" cargo build --profile "$PROFILE" --locked --quiet --target $TARGET \
+  RUSTFLAGS=$(static_flags) cargo build --profile "$PROFILE" --locked --quiet --target $TARGET \
     -p apiserver -p scheduler -p controller-manager -p kubelet -p kube-proxy -p hack \
     || die "the build failed"
   [ "$PROFILE" != dev ] || target=$target/$TARGET/debug
