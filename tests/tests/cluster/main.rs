@@ -3,6 +3,7 @@
 
 mod api;
 mod errors;
+mod kinds;
 mod kubectl;
 mod network;
 mod pods;
