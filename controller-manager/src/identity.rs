@@ -34,7 +34,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 pub struct Identities {
     /// The daemon's own.
     client: Client,
-    /// For all accounts: connections and TLS settings of their own would cost each some hundred kilobytes.
+    /// For all accounts, so that not each of them has connections and TLS settings of its own.
     transport: Client,
     individual: bool,
     tasks: Tasks,
