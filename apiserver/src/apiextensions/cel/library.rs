@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::machine::{Failure, Machine, Result, element};
 use super::value::Val;
-use crate::apiextensions::schema::structural::compile;
+use crate::apiextensions::schema::pattern::compile;
 use crate::apiextensions::validation::formats::{self, go_duration_nanos};
 
 fn fail<'a>(why: impl Into<String>) -> Result<'a> {

@@ -3,7 +3,7 @@
 use common::status::FieldErrors;
 use serde_json::{Value, json};
 
-use crate::apiextensions::schema::structural::compile;
+use crate::apiextensions::schema::pattern::compile;
 use crate::apiextensions::schema::{Structural, defaulting, prune};
 use crate::apiextensions::validation::values;
 use crate::registry::tree::{entries, field, flag, has, items, text};

@@ -4,10 +4,10 @@
 //! only a reader wants (descriptions, examples) stay in the definition.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 
-use regex::{Regex, RegexBuilder};
 use serde_json::Value;
+
+use super::pattern::Pattern;
 
 /// A schema node. Absent and zero are told apart only where upstream does.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -60,46 +60,6 @@ pub struct ValueRules {
     pub any_of: Vec<Structural>,
     pub one_of: Vec<Structural>,
     pub not: Option<Box<Structural>>,
-}
-
-/// A regular expression, compiled when it is first needed.
-#[derive(Debug, Clone, Default)]
-pub struct Pattern {
-    text: Box<str>,
-    compiled: OnceLock<Option<Regex>>,
-}
-
-/// A pattern may not compile to more.
-pub const PATTERN_BYTES_MAX: usize = 1 << 20;
-
-impl Pattern {
-    fn new(text: &str) -> Self {
-        Self { text: text.into(), compiled: OnceLock::new() }
-    }
-
-    /// As it is written; empty when there is none.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// Whether a part of `text` matches. Nothing matches what is no pattern.
-    pub fn is_match(&self, text: &str) -> bool {
-        self.compiled.get_or_init(|| compile(&self.text).ok()).as_ref().is_some_and(|r| r.is_match(text))
-    }
-}
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-/// Compiles a pattern within limits.
-///
-/// # Errors
-/// What is wrong with it, or that it is too large.
-pub fn compile(pattern: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).build()
 }
 
 /// One of `x-kubernetes-validations`.
