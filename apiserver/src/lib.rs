@@ -10,6 +10,7 @@ pub mod authentication;
 pub mod authorization;
 pub mod bootstrap;
 pub mod cacher;
+pub mod cel;
 pub mod config;
 pub mod daemon;
 pub mod endpoints;

@@ -1,20 +1,12 @@
-//! `x-kubernetes-validations`: rules in CEL.
+//! `x-kubernetes-validations`: rules of schemas, written in CEL.
 //!
-//! The `cel` crate parses; [`machine`] evaluates, because a rule comes from a stranger and must not be able to hang
-//! the server: every step costs, and a rule that has spent its budget ends with an error. [`check`] finds at a
-//! definition's creation what is no rule: syntax, names that are not there, fields that the schema does not have, a
-//! result that is no bool, and loops over lists without bounds. [`library`] has the functions.
+//! [`check`] finds at a definition's creation what is no rule, or what may cost too much; [`Rules`] evaluates them
+//! on objects. The language itself is [`crate::cel`]; what rules see of a schema is in [`shapes`].
 //!
-//! What differs from upstream: types are followed through fields, lists and maps, not through every function, so
-//! that some mistakes are found only when a rule runs; costs are steps, not cel-go's units. Not here: `semver`,
-//! `authorizer`, `jsonpatch`.
-//!
-//! Upstream: `pkg/apiserver/schema/cel`, `apiserver/pkg/cel/library`.
+//! Upstream: `apiextensions-apiserver/pkg/apiserver/schema/cel`.
 
 mod check;
-mod library;
-mod machine;
-mod value;
+mod shapes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,9 +17,10 @@ use serde_json::Value;
 use super::schema::Structural;
 use super::schema::structural::Rule;
 use super::validation::lists;
+use crate::cel::machine::{Failure, Machine};
+use crate::cel::value::Val;
+use crate::cel::{Environment, Program, Type};
 pub use check::{Problem, check};
-use machine::{Failure, Machine};
-use value::Val;
 
 /// Steps of one rule (`PerCallLimit`).
 const STEPS_PER_RULE_MAX: u64 = 1_000_000;
@@ -35,17 +28,6 @@ const STEPS_PER_RULE_MAX: u64 = 1_000_000;
 const STEPS_MAX: u64 = 10_000_000;
 /// A message of a rule is not longer.
 const MESSAGE_BYTES_MAX: usize = 5 * 1024;
-/// How deep an expression may be.
-const DEPTH_MAX: u16 = 250;
-
-/// Parses an expression.
-fn parse(text: &str) -> Result<(cel::parser::Expression, cel::common::ast::SourceInfo), cel::ParseErrors> {
-    cel::parser::Parser::new()
-        .max_recursion_depth(DEPTH_MAX)
-        .enable_optional_syntax(true)
-        .enable_ident_escape_syntax(true)
-        .parse_with_source_info(text)
-}
 
 /// The compiled rules of a schema.
 pub struct Rules {
@@ -63,15 +45,18 @@ struct Node {
 
 struct Compiled {
     rule: Rule,
-    program: Result<cel::parser::Expression, String>,
-    message: Option<cel::parser::Expression>,
+    program: Result<Program, String>,
+    message: Option<Program>,
     uses_old: bool,
 }
 
 impl Rules {
     /// `None` when there are no rules.
     pub fn compile(schema: Arc<Structural>) -> Option<Self> {
-        let root = Node::of(&schema)?;
+        if !schema.any(&|node| !node.rules.is_empty()) {
+            return None;
+        }
+        let root = Node::of(&schema, true, &Environment::base())?;
         Some(Self { schema, root })
     }
 
@@ -85,16 +70,17 @@ impl Rules {
 }
 
 impl Node {
-    fn of(schema: &Structural) -> Option<Self> {
+    fn of(schema: &Structural, root: bool, base: &Environment) -> Option<Self> {
+        let below = |schema: &Structural| Self::of(schema, false, base);
         let node = Self {
-            rules: schema.rules.iter().map(Compiled::of).collect(),
-            items: schema.items.as_deref().and_then(Self::of).map(Box::new),
+            rules: Compiled::all(schema, root, base),
+            items: schema.items.as_deref().and_then(below).map(Box::new),
             properties: schema
                 .properties
                 .iter()
-                .filter_map(|(key, property)| Some((key.clone(), Self::of(property)?)))
+                .filter_map(|(key, property)| Some((key.clone(), below(property)?)))
                 .collect(),
-            additional: schema.additional_schema().and_then(Self::of).map(Box::new),
+            additional: schema.additional_schema().and_then(below).map(Box::new),
         };
         let empty = node.rules.is_empty()
             && node.items.is_none()
@@ -105,13 +91,30 @@ impl Node {
 }
 
 impl Compiled {
-    fn of(rule: &Rule) -> Self {
-        let program = parse(&rule.rule).map(|(expr, _)| expr).map_err(|e| e.to_string());
-        let message = Some(rule.message_expression.trim()).filter(|m| !m.is_empty());
+    fn all(schema: &Structural, root: bool, base: &Environment) -> Vec<Self> {
+        if schema.rules.is_empty() {
+            return Vec::new();
+        }
+        let shape = shapes::of(schema, root || schema.embedded);
+        let env = |rule: &Rule| {
+            let optional = rule.optional_old_self == Some(true);
+            shape.as_ref().map(|shape| check::environment(base, shape, optional))
+        };
+        schema.rules.iter().map(|rule| Self::of(rule, env(rule))).collect()
+    }
+
+    fn of(rule: &Rule, env: Option<Environment>) -> Self {
+        let program = match &env {
+            Some(env) => env.compile(&rule.rule).map_err(|issues| issues.to_string()),
+            None => Err("the schema has no type".to_owned()),
+        };
+        let message = Some(rule.message_expression.trim()).filter(|m| !m.is_empty()).zip(env);
         Self {
-            uses_old: program.as_ref().is_ok_and(check::uses_old),
+            uses_old: program.as_ref().is_ok_and(|program| program.mentions("oldSelf")),
             program,
-            message: message.and_then(|m| parse(m).ok()).map(|(expr, _)| expr),
+            message: message
+                .and_then(|(m, env)| env.compile(m).ok())
+                .filter(|message| *message.output() == Type::Str),
             rule: rule.clone(),
         }
     }
@@ -197,7 +200,7 @@ impl Run {
         if let Some(before) = before {
             machine.bind("oldSelf", before);
         }
-        let result = machine.eval(program);
+        let result = machine.run(program);
         self.left = self.left.saturating_sub(machine.spent());
         if self.left == 0 {
             self.ended = true;
@@ -233,7 +236,7 @@ impl Run {
         };
         let Some(expression) = &compiled.message else { return default() };
         machine.refill(STEPS_PER_RULE_MAX.min(self.left));
-        let result = machine.eval(expression);
+        let result = machine.run(expression);
         self.left = self.left.saturating_sub(machine.spent());
         match result {
             Ok(Val::Str(text)) => {
@@ -305,7 +308,7 @@ mod tests {
                 "l": {"type": "array", "items": {"type": "string"}},
                 "m": {"type": "object", "additionalProperties": {"type": "string"}},
                 "q": {"x-kubernetes-int-or-string": true}, "t": {"type": "string", "format": "date-time"},
-                "a-b": {"type": "integer"}}}}});
+                "a-b": {"type": "integer"}, "gone": {"type": "string"}}}}});
         let rules = Rules::compile(Arc::new(Structural::read(&schema))).expect("rules");
         let old = old.map(|old| json!({"spec": old}));
         let found = rules.validate(&json!({"spec": value}), old.as_ref());
@@ -322,15 +325,21 @@ mod tests {
             "'k' in self.m && self.m['k'] == 'v' && self.m.all(k, self.m[k] != '')",
             "type(self.q) == int ? self.q > 1 : self.q == '50%'",
             "self.t < timestamp('2027-01-01T00:00:00Z') && self.t.getFullYear() == 2026",
-            "self.a__dash__b == 1 && !has(self.missing__dash__one)",
+            "self.a__dash__b == 1 && !has(self.gone)",
             "quantity('1Gi').isGreaterThan(quantity('500Mi'))",
             "isIP('10.0.0.1') && cidr('10.0.0.0/8').containsIP('10.1.1.1') && url('https://a.b:8080/c').getHostname() == 'a.b'",
             "self.s.upperAscii() == 'HELLO' && self.s.substring(1, 3) == 'el' && 'a,b'.split(',').join('-') == 'a-b'",
             "duration('1h') > duration('59m') && [3, 1, 2].max() == 3 && [1, 2].sum() == 3 && [1, 2].isSorted()",
-            "self.?nope.orValue(7) == 7 || true",
+            "self.?gone.orValue('x') == 'x'",
             "!format.dns1123Label().validate('a-b').hasValue()",
-            "cel.bind(x, self.min + 1, x == 2)",
-            "sets.contains(['a', 'b'], ['b']) && math.greatest(1, 2) == 2",
+            "[self.min + 1].all(x, x == 2)",
+            "sets.contains(['a', 'b'], ['b']) && [1, 2].max() == 2",
+            "semver('1.2.3').isLessThan(semver('v1.10', true)) && semver('1.2.3').minor() == 2",
+            "self.l.transformList(i, x, i > 0, x + string(i)) == ['b1']",
+            "self.m.transformMap(k, v, k + v) == {'k': 'kv'} && self.m.exists(k, v, v == 'v')",
+            "self.l.sortBy(x, x == 'a' ? 2 : 1) == ['b', 'a'] && lists.range(3) == [0, 1, 2]",
+            "'%s is %d'.format([self.s, self.min]) == 'hello is 1' && strings.quote(self.s) == '\"hello\"'",
+            "self.?s.optMap(x, x + '!').orValue('') == 'hello!' && self.?gone.optMap(x, 1).hasValue() == false",
         ] {
             let value = json!({"min": 1, "max": 2, "s": "hello", "l": ["a", "b"], "m": {"k": "v"}, "q": "50%",
                 "t": "2026-01-01T00:00:00Z", "a-b": 1});

@@ -1,50 +1,51 @@
-//! Evaluates a parsed rule, one paid step after another.
+//! Evaluates an expression that was compiled, one paid step after another.
 
 use std::rc::Rc;
 
 use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, LiteralValue, operators as op};
 use cel::parser::Expression;
 
-use super::library;
+use super::Program;
+use super::library::{self, authorizer};
 use super::value::Val;
 
 /// Why a rule has no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Failure {
+pub enum Failure {
     /// The budget is spent.
     Cost,
     Error(String),
 }
 
 impl Failure {
-    pub(super) fn overload() -> Self {
+    pub fn overload() -> Self {
         Self::Error("no such overload".to_owned())
     }
 }
 
-pub(super) type Result<'a> = std::result::Result<Val<'a>, Failure>;
+pub type Result<'a> = std::result::Result<Val<'a>, Failure>;
 
 /// What is evaluated with: names, and what is left to spend.
-pub(super) struct Machine<'a> {
+pub struct Machine<'a> {
     names: Vec<(String, Val<'a>)>,
     budget: u64,
     left: u64,
 }
 
 impl<'a> Machine<'a> {
-    pub(super) fn new(budget: u64) -> Self {
+    pub fn new(budget: u64) -> Self {
         Self { names: Vec::new(), budget, left: budget }
     }
 
-    pub(super) fn refill(&mut self, budget: u64) {
+    pub fn refill(&mut self, budget: u64) {
         (self.budget, self.left) = (budget, budget);
     }
 
-    pub(super) fn spent(&self) -> u64 {
+    pub fn spent(&self) -> u64 {
         self.budget - self.left
     }
 
-    pub(super) fn bind(&mut self, name: &str, value: Val<'a>) {
+    pub fn bind(&mut self, name: &str, value: Val<'a>) {
         self.names.push((name.to_owned(), value));
     }
 
@@ -71,7 +72,15 @@ impl<'a> Machine<'a> {
         out
     }
 
-    pub(super) fn eval(&mut self, expression: &Expression) -> Result<'a> {
+    /// Evaluates a program with the names that were bound.
+    ///
+    /// # Errors
+    /// What went wrong, or that the budget is spent.
+    pub fn run(&mut self, program: &Program) -> Result<'a> {
+        self.eval(&program.expression)
+    }
+
+    fn eval(&mut self, expression: &Expression) -> Result<'a> {
         self.pay(1)?;
         match &expression.expr {
             Expr::Unspecified => Err(Failure::Error("empty expression".to_owned())),
@@ -111,7 +120,19 @@ impl<'a> Machine<'a> {
                 }
                 Ok(Val::Map(Rc::new(entries)))
             }
-            Expr::Struct(made) => Err(Failure::Error(format!("unknown type: {}", made.type_name))),
+            Expr::Struct(made) => {
+                let mut fields = Vec::with_capacity(made.entries.len());
+                for entry in &made.entries {
+                    let EntryExpr::StructField(field) = &entry.expr else { continue };
+                    match self.eval(&field.value)? {
+                        Val::Optional(inner) if field.optional => {
+                            fields.extend(inner.map(|v| (Val::str(&field.field), *v)));
+                        }
+                        value => fields.push((Val::str(&field.field), value)),
+                    }
+                }
+                Ok(Val::Object(made.type_name.as_str().into(), fields.into()))
+            }
             Expr::Comprehension(loops) => self.comprehension(loops),
             Expr::Call(call) => self.call(&call.func_name, call.target.as_deref(), &call.args),
         }
@@ -121,20 +142,8 @@ impl<'a> Machine<'a> {
         if let Some((_, value)) = self.names.iter().rev().find(|(known, _)| known == name) {
             return Ok(value.clone());
         }
-        let ty = match name {
-            "int" => "int",
-            "uint" => "uint",
-            "double" => "double",
-            "string" => "string",
-            "bool" => "bool",
-            "bytes" => "bytes",
-            "list" => "list",
-            "map" => "map",
-            "null_type" => "null_type",
-            "type" => "type",
-            _ => return Err(Failure::Error(format!("no such attribute(s): {name}"))),
-        };
-        Ok(Val::Type(ty))
+        // The checker lets only types pass that are no variables.
+        Ok(Val::Type(name.into()))
     }
 
     fn comprehension(&mut self, loops: &ComprehensionExpr) -> Result<'a> {
@@ -226,27 +235,6 @@ impl<'a> Machine<'a> {
                 let key = self.eval(key)?;
                 return Ok(Val::Optional(element(&operand, &key).ok().map(Box::new)));
             }
-            ("bind", Some(on), [name, value, inner]) if is_named(on, "cel") => {
-                let Expr::Ident(name) = &name.expr else { return Err(Failure::overload()) };
-                let value = self.eval(value)?;
-                return self.with(name, value, |m| m.eval(inner));
-            }
-            ("optMap" | "optFlatMap", Some(on), [variable, inner]) => {
-                let Expr::Ident(variable) = &variable.expr else { return Err(Failure::overload()) };
-                let Val::Optional(value) = self.eval(on)? else { return Err(Failure::overload()) };
-                let Some(value) = value else { return Ok(Val::Optional(None)) };
-                let mapped = self.with(variable, *value, |m| m.eval(inner))?;
-                return Ok(if name == "optMap" { Val::Optional(Some(Box::new(mapped))) } else { mapped });
-            }
-            (name, Some(on), args) => {
-                if let Expr::Ident(space) = &on.expr
-                    && matches!(space.as_str(), "math" | "sets" | "format" | "optional" | "ip" | "regex")
-                    && !self.names.iter().any(|(known, _)| known == space)
-                {
-                    let args = self.all(args)?;
-                    return library::named(self, space, name, &args);
-                }
-            }
             _ => {}
         }
         let target = target.map(|t| self.eval(t)).transpose()?;
@@ -256,7 +244,10 @@ impl<'a> Machine<'a> {
         }
         match target {
             None => library::global(self, name, &args),
-            Some(target) => library::method(self, name, &target, &args),
+            Some(target) => {
+                self.pay(authorizer::steps(name, &target))?;
+                library::method(self, name, &target, &args)
+            }
         }
     }
 
@@ -279,10 +270,6 @@ fn is_quantifier(loops: &ComprehensionExpr) -> bool {
 /// `all`, as opposed to `exists`.
 fn is_all(loops: &ComprehensionExpr) -> bool {
     matches!(&loops.loop_step.expr, Expr::Call(call) if call.func_name == op::LOGICAL_AND)
-}
-
-fn is_named(expression: &Expression, name: &str) -> bool {
-    matches!(&expression.expr, Expr::Ident(found) if found == name)
 }
 
 fn of_literal<'a>(literal: &LiteralValue) -> Val<'a> {

@@ -1,4 +1,4 @@
-//! Values of rules: JSON by reference, typed by its schema, and what functions make of it.
+//! Values: JSON by reference, typed by its schema where it has one, and what functions make of it.
 
 use std::cmp::Ordering;
 use std::net::IpAddr;
@@ -10,13 +10,15 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::library::Version;
+use super::library::authorizer::Asked;
 use crate::apiextensions::schema::Structural;
 use crate::apiextensions::validation::formats::go_duration_nanos;
 use crate::apiextensions::validation::lists::key_of;
 
 /// A value.
 #[derive(Debug, Clone)]
-pub(super) enum Val<'a> {
+pub enum Val<'a> {
     Null,
     Bool(bool),
     Int(i64),
@@ -36,14 +38,18 @@ pub(super) enum Val<'a> {
     Ip(IpAddr),
     Cidr(IpNet),
     Optional(Option<Box<Val<'a>>>),
-    Type(&'static str),
+    Type(Rc<str>),
     /// A named format (`format.dns1123Label()`).
     Format(&'static str),
+    Semver(Rc<Version>),
+    Authorization(Rc<Asked>),
+    /// A value of an object type that an expression made (`Object{..}`, `JSONPatch{..}`).
+    Object(Rc<str>, Rc<Vec<(Val<'a>, Val<'a>)>>),
 }
 
 impl<'a> Val<'a> {
     /// A part of an object with its schema.
-    pub(super) fn of(value: &'a Value, schema: Option<&'a Structural>) -> Self {
+    pub fn of(value: &'a Value, schema: Option<&'a Structural>) -> Self {
         match value {
             Value::Null => Self::Null,
             Value::Bool(b) => Self::Bool(*b),
@@ -72,15 +78,15 @@ impl<'a> Val<'a> {
         typed.unwrap_or_else(|| Self::Str(text.into()))
     }
 
-    pub(super) fn str(text: impl AsRef<str>) -> Self {
+    pub fn str(text: impl AsRef<str>) -> Self {
         Self::Str(text.as_ref().into())
     }
 
-    pub(super) fn list(items: Vec<Val<'a>>) -> Self {
+    pub fn list(items: Vec<Val<'a>>) -> Self {
         Self::List(Rc::new(items))
     }
 
-    pub(super) fn type_name(&self) -> &'static str {
+    pub(super) fn type_name(&self) -> &str {
         match self {
             Self::Null => "null_type",
             Self::Bool(_) => "bool",
@@ -100,6 +106,30 @@ impl<'a> Val<'a> {
             Self::Optional(_) => "optional_type",
             Self::Type(_) => "type",
             Self::Format(_) => "kubernetes.NamedFormat",
+            Self::Semver(_) => "kubernetes.Semver",
+            Self::Authorization(asked) => asked.type_name(),
+            Self::Object(name, _) => name,
+        }
+    }
+
+    /// As `%s` shows it.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Null => "null".to_owned(),
+            Self::Bool(b) => b.to_string(),
+            Self::Int(n) => n.to_string(),
+            Self::Uint(n) => n.to_string(),
+            Self::Double(n) => n.to_string(),
+            Self::Str(text) | Self::Url(text) | Self::Type(text) => text.to_string(),
+            Self::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Self::Duration(nanos) => format!("{}s", *nanos as f64 / 1e9),
+            Self::Time(time) => time.to_string(),
+            Self::Quantity(quantity) => quantity.to_string(),
+            Self::Ip(ip) => ip.to_string(),
+            Self::Cidr(cidr) => cidr.to_string(),
+            Self::Semver(version) => version.to_string(),
+            Self::Json(value, _) => value.to_string(),
+            other => other.type_name().to_owned(),
         }
     }
 
@@ -118,7 +148,7 @@ impl<'a> Val<'a> {
     /// Keys and values, when it is a map.
     pub(super) fn entries(&self) -> Option<Vec<(Val<'a>, Val<'a>)>> {
         match self {
-            Self::Map(entries) => Some(entries.to_vec()),
+            Self::Map(entries) | Self::Object(_, entries) => Some(entries.to_vec()),
             Self::Json(Value::Object(map), schema) => Some(
                 map.iter()
                     .map(|(key, value)| (Val::str(key), Val::of(value, schema.and_then(|s| s.of_field(key)))))
@@ -131,7 +161,9 @@ impl<'a> Val<'a> {
     /// A field or key.
     pub(super) fn get(&self, key: &Val<'_>) -> Option<Val<'a>> {
         match (self, key) {
-            (Self::Map(entries), key) => entries.iter().find(|(k, _)| k.equals(key)).map(|(_, v)| v.clone()),
+            (Self::Map(entries) | Self::Object(_, entries), key) => {
+                entries.iter().find(|(k, _)| k.equals(key)).map(|(_, v)| v.clone())
+            }
             (Self::Json(Value::Object(map), schema), Val::Str(key)) => {
                 let unescaped;
                 let (name, value) = match map.get(key.as_ref()) {
@@ -141,7 +173,9 @@ impl<'a> Val<'a> {
                         (unescaped.as_str(), map.get(&unescaped)?)
                     }
                 };
-                Some(Val::of(value, schema.and_then(|s| s.of_field(name))))
+                // What a schema knows is absent when it is null.
+                let absent = value.is_null() && schema.is_some();
+                (!absent).then(|| Val::of(value, schema.and_then(|s| s.of_field(name))))
             }
             _ => None,
         }
@@ -153,7 +187,7 @@ impl<'a> Val<'a> {
             Self::Str(text) => text.chars().count(),
             Self::Bytes(bytes) => bytes.len(),
             Self::List(items) => items.len(),
-            Self::Map(entries) => entries.len(),
+            Self::Map(entries) | Self::Object(_, entries) => entries.len(),
             Self::Json(Value::Array(items), _) => items.len(),
             Self::Json(Value::Object(map), _) => map.len(),
             _ => return None,
@@ -173,6 +207,10 @@ impl<'a> Val<'a> {
             (Self::Url(a), Val::Url(b)) => a == b,
             (Self::Ip(a), Val::Ip(b)) => a == b,
             (Self::Cidr(a), Val::Cidr(b)) => a == b,
+            (Self::Format(a), Val::Format(b)) => a == b,
+            (Self::Semver(a), Val::Semver(b)) => a.order(b).is_eq(),
+            (Self::Authorization(a), Val::Authorization(b)) => a.same(b),
+            (Self::Object(a, _), Val::Object(b, _)) if a != b => false,
             (Self::Optional(a), Val::Optional(b)) => match (a, b) {
                 (Some(a), Some(b)) => a.equals(b),
                 (None, None) => true,
@@ -258,6 +296,35 @@ const KEYWORDS: &[&str] = &[
     "void",
     "while",
 ];
+
+/// A property's name as expressions have it: `a-b` is `a__dash__b`. `None` when it cannot be written.
+#[must_use]
+pub fn escape(name: &str) -> Option<String> {
+    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    if KEYWORDS.contains(&name) {
+        return Some(format!("__{name}__"));
+    }
+    let mut out = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some(c) = rest.chars().next() {
+        if let Some(after) = rest.strip_prefix("__") {
+            out.push_str("__underscores__");
+            rest = after;
+            continue;
+        }
+        match c {
+            '.' => out.push_str("__dot__"),
+            '-' => out.push_str("__dash__"),
+            '/' => out.push_str("__slash__"),
+            c if c.is_ascii_alphanumeric() || c == '_' => out.push(c),
+            _ => return None,
+        }
+        rest = &rest[c.len_utf8()..];
+    }
+    Some(out)
+}
 
 /// A property's name as it is in the object: `a__dash__b` is `a-b`.
 pub(super) fn unescape(name: &str) -> String {
