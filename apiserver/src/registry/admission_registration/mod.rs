@@ -1,8 +1,9 @@
 //! Webhook configurations and admission policies as objects (`pkg/apis/admissionregistration`): their shape.
 //!
-//! Expressions are checked for being there; that they compile is found where they run. Rules that upstream
-//! relaxes for what an old object already had wrong are not relaxed here.
+//! Expressions must compile ([`expressions`]); match conditions that an update leaves alone are left alone. Other
+//! rules that upstream relaxes for what an old object already had wrong are not relaxed here.
 
+mod expressions;
 mod policies;
 mod webhooks;
 
@@ -13,6 +14,8 @@ use common::status::FieldErrors;
 
 use super::checks::At;
 use super::names;
+use crate::cel::Type;
+use expressions::{Expressions, With};
 
 const CONDITIONS_MAX: usize = 64;
 const OPERATIONS: [&str; 5] = ["*", "CREATE", "UPDATE", "DELETE", "CONNECT"];
@@ -88,14 +91,19 @@ fn resources(rule: &At<'_>, errors: &mut FieldErrors) {
     }
 }
 
-fn match_conditions(owner: &At<'_>, errors: &mut FieldErrors) {
+/// `expressions` knows whether there are parameters, and no variables.
+fn match_conditions(owner: &At<'_>, expressions: &Expressions, errors: &mut FieldErrors) {
     let conditions = owner.each("matchConditions");
     if conditions.len() > CONDITIONS_MAX {
         errors.too_many(owner.under("matchConditions"), conditions.len(), CONDITIONS_MAX);
     }
     for (i, condition) in conditions.iter().enumerate() {
-        if condition.text("expression").trim().is_empty() {
-            condition.required("expression", "", errors);
+        match condition.text("expression").trim() {
+            "" => condition.required("expression", "", errors),
+            text => {
+                let field = condition.under("expression");
+                expressions.check(field, text, text, With::Authorizer, &[Type::Bool], errors);
+            }
         }
         let name = condition.text("name");
         condition.required_shaped("name", names::qualified_name, errors);

@@ -2,7 +2,9 @@
 
 use common::status::FieldErrors;
 
+use super::expressions::{Expressions, With};
 use super::{match_conditions, rule};
+use crate::cel::Type;
 use crate::object::{self, Object};
 use crate::registry::checks::At;
 use crate::registry::names;
@@ -39,10 +41,12 @@ const RESERVED: [&str; 21] = [
 ];
 
 const BASE: Rules = Rules { unconditional_update: false, ..Rules::COUNTED };
+/// Of policies, whose update looks at what the old one had.
+const POLICIES: Rules = Rules { default: defaults::admission_policy, update_validates: false, ..BASE };
 
 pub const POLICY: Rules = Rules {
-    default: defaults::admission_policy,
-    validate: validating_policy,
+    validate: |policy, errors| validating_policy(policy, None, errors),
+    validate_update: |policy, old, errors| validating_policy(policy, Some(old), errors),
     validate_status: |new, _, errors| {
         let checking = At::root(new).at("status").at("typeChecking");
         for warning in checking.each("expressionWarnings") {
@@ -52,11 +56,14 @@ pub const POLICY: Rules = Rules {
         conditions(new, errors);
     },
     status: StatusRule::Split,
-    ..BASE
+    ..POLICIES
 };
 
-pub const MUTATING_POLICY: Rules =
-    Rules { default: defaults::admission_policy, validate: mutating_policy, ..BASE };
+pub const MUTATING_POLICY: Rules = Rules {
+    validate: |policy, errors| mutating_policy(policy, None, errors),
+    validate_update: |policy, old, errors| mutating_policy(policy, Some(old), errors),
+    ..POLICIES
+};
 
 pub const BINDING: Rules = Rules {
     default: defaults::admission_policy_binding,
@@ -114,7 +121,18 @@ fn common_rules(spec: &At<'_>, errors: &mut FieldErrors) {
     }
 }
 
-fn variables(spec: &At<'_>, errors: &mut FieldErrors) {
+/// Match conditions, unless an update leaves them and the kind of their parameters alone.
+fn conditions_of(spec: &At<'_>, old: Option<&Object>, expressions: &Expressions, errors: &mut FieldErrors) {
+    let same = |old: &Object| {
+        let old = At::root(old).at("spec");
+        ["paramKind", "matchConditions"].into_iter().all(|key| old.at(key).value == spec.at(key).value)
+    };
+    if !old.is_some_and(same) {
+        match_conditions(spec, expressions, errors);
+    }
+}
+
+fn variables(spec: &At<'_>, expressions: &mut Expressions, errors: &mut FieldErrors) {
     for variable in spec.each("variables") {
         let name = variable.text("name");
         if name.trim().is_empty() {
@@ -130,15 +148,21 @@ fn variables(spec: &At<'_>, errors: &mut FieldErrors) {
         }
         if variable.text("expression").trim().is_empty() {
             variable.required("expression", "expression is not specified", errors);
+        } else {
+            expressions.variable(name, &variable, errors);
         }
     }
 }
 
-fn validating_policy(policy: &Object, errors: &mut FieldErrors) {
+fn validating_policy(policy: &Object, old: Option<&Object>, errors: &mut FieldErrors) {
     let spec = At::root(policy).at("spec");
     common_rules(&spec, errors);
-    match_conditions(&spec, errors);
-    variables(&spec, errors);
+    let mut expressions = Expressions::new(spec.has("paramKind"));
+    conditions_of(&spec, old, &expressions, errors);
+    if !spec.each("variables").is_empty() {
+        expressions.compose();
+    }
+    variables(&spec, &mut expressions, errors);
     let (validations, annotations) = (spec.each("validations"), spec.each("auditAnnotations"));
     if validations.is_empty() && annotations.is_empty() {
         for key in ["validations", "auditAnnotations"] {
@@ -147,13 +171,20 @@ fn validating_policy(policy: &Object, errors: &mut FieldErrors) {
         return;
     }
     for validation in validations {
-        if validation.text("expression").trim().is_empty() {
+        let text = validation.text("expression");
+        if text.trim().is_empty() {
             validation.required("expression", "expression is not specified", errors);
+        } else {
+            let field = validation.under("expression");
+            expressions.check(field, text, text, With::Authorizer, &[Type::Bool], errors);
         }
         for key in ["messageExpression", "message"] {
             let text = validation.text(key);
             if !text.is_empty() && text.trim().is_empty() {
                 validation.invalid(key, "must be non-empty if specified", errors);
+            } else if key == "messageExpression" && !text.is_empty() {
+                let field = validation.under(key);
+                expressions.check(field, text, text, With::Nothing, &[Type::Str], errors);
             } else if key == "message" && text.trim().contains(['\n', '\r']) {
                 validation.invalid(key, "must not contain line breaks", errors);
             }
@@ -181,6 +212,9 @@ fn validating_policy(policy: &Object, errors: &mut FieldErrors) {
         } else if expression.len() > AUDIT_EXPRESSION_BYTES_MAX {
             let detail = format!("must not exceed {AUDIT_EXPRESSION_BYTES_MAX} bytes in length");
             annotation.required("valueExpression", &detail, errors);
+        } else {
+            let (field, whole) = (annotation.under("valueExpression"), annotation.text("valueExpression"));
+            expressions.check(field, expression, whole, With::Authorizer, &[Type::Str, Type::Null], errors);
         }
         if annotations[..i].iter().any(|other| other.text("key") == key) {
             errors.duplicate(annotation.under("key"), key);
@@ -188,24 +222,31 @@ fn validating_policy(policy: &Object, errors: &mut FieldErrors) {
     }
 }
 
-fn mutating_policy(policy: &Object, errors: &mut FieldErrors) {
+fn mutating_policy(policy: &Object, old: Option<&Object>, errors: &mut FieldErrors) {
     let spec = At::root(policy).at("spec");
     common_rules(&spec, errors);
     no_deletes(&spec.at("matchConstraints"), errors);
-    match_conditions(&spec, errors);
-    variables(&spec, errors);
+    let mut expressions = Expressions::new(spec.has("paramKind"));
+    conditions_of(&spec, old, &expressions, errors);
+    expressions.compose();
+    variables(&spec, &mut expressions, errors);
     let mutations = spec.each("mutations");
     if mutations.is_empty() {
         spec.required("mutations", "mutations must contain at least one item", errors);
     }
     for mutation in mutations {
-        let (kind, wanted, other) = match mutation.text("patchType") {
+        let (kind, wanted, other, made) = match mutation.text("patchType") {
             "" => {
                 mutation.required("patchType", "", errors);
                 continue;
             }
-            "JSONPatch" => ("JSONPatch", "jsonPatch", "applyConfiguration"),
-            "ApplyConfiguration" => ("ApplyConfiguration", "applyConfiguration", "jsonPatch"),
+            "JSONPatch" => {
+                let patches = Type::list(Type::object("JSONPatch"));
+                ("JSONPatch", "jsonPatch", "applyConfiguration", patches)
+            }
+            "ApplyConfiguration" => {
+                ("ApplyConfiguration", "applyConfiguration", "jsonPatch", Type::object("Object"))
+            }
             unknown => {
                 let known = ["ApplyConfiguration", "JSONPatch"];
                 errors.not_supported(mutation.under("patchType"), unknown, &known);
@@ -215,8 +256,14 @@ fn mutating_policy(policy: &Object, errors: &mut FieldErrors) {
         let patch = mutation.at(wanted);
         if !patch.present() {
             mutation.required(wanted, &format!("must be specified when patchType is {kind}"), errors);
-        } else if patch.text("expression").trim().is_empty() {
-            patch.required("expression", "", errors);
+        } else {
+            match patch.text("expression").trim() {
+                "" => patch.required("expression", "", errors),
+                text => {
+                    let field = patch.under("expression");
+                    expressions.check(field, text, text, With::Patches, &[made], errors);
+                }
+            }
         }
         if mutation.has(other) {
             errors.invalid(
@@ -371,6 +418,104 @@ mod tests {
             &[
                 "spec.auditAnnotations[1].valueExpression: Required value: valueExpression is not specified",
                 "spec.auditAnnotations[1].key: Duplicate value: \"k\"",
+            ],
+        );
+    }
+
+    #[test]
+    fn expressions_of_policies_must_compile() {
+        let check = |key: &str, value: Value, expected: &[&str]| {
+            let mut policy = json!({"metadata": {"name": "p"}, "spec": {"matchConstraints": constraints(),
+                "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+                "variables": [{"name": "n", "expression": "object.spec.replicas + 1"},
+                    {"name": "o", "expression": "object.?spec"}, {"name": "l", "expression": "[variables.n]"}],
+                "validations": [{"expression": "true"}]}});
+            crate::registry::tree::set(&mut policy["spec"], key, value);
+            let found = found(POLICY, &policy);
+            assert_eq!(found.len(), expected.len(), "{key}: {found:?}");
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(found.starts_with(expected), "{key}: {found}");
+            }
+        };
+        check(
+            "validations",
+            json!([{"expression": "variables.n > 1 && variables.l[0] == 1 && params.data.x == 'a' && has(namespaceObject.metadata.labels) && variables.o.x == 1",
+                "messageExpression": "string(variables.n) + params.data.a"}]),
+            &[],
+        );
+        check(
+            "validations",
+            json!([{"expression": "variables.n == 'a'", "messageExpression": "1"},
+                {"expression": "variables.gone", "messageExpression": "authorizer.path('/a').check('get').reason()"},
+                {"expression": "request.nope == ''"}]),
+            &[
+                "spec.validations[0].expression: Invalid value: \"variables.n == 'a'\": compilation failed: ERROR: <input>:1:13: found no matching overload for '_==_' applied to '(int, string)'\n | variables.n == 'a'\n | ............^",
+                "spec.validations[0].messageExpression: Invalid value: \"1\": must evaluate to string but got int",
+                "spec.validations[1].expression: Invalid value: \"variables.gone\": compilation failed: ERROR: <input>:1:10: undefined field 'gone'",
+                "spec.validations[1].messageExpression: Invalid value: \"authorizer.path('/a').check('get').reason()\": compilation failed: ERROR: <input>:1:1: undeclared reference to 'authorizer' (in container '')",
+                "spec.validations[2].expression: Invalid value: \"request.nope == ''\": compilation failed: ERROR: <input>:1:8: undefined field 'nope'",
+            ],
+        );
+        check(
+            "variables",
+            json!([{"name": "a", "expression": "variables.b"}, {"name": "b", "expression": "1"},
+                {"name": "c", "expression": "variables.a + variables.b"}]),
+            &[
+                "spec.variables[0].expression: Invalid value: \"variables.b\": compilation failed: ERROR: <input>:1:10: undefined field 'b'",
+            ],
+        );
+        check(
+            "auditAnnotations",
+            json!([{"key": "k", "valueExpression": "1"}, {"key": "l", "valueExpression": " null "}]),
+            &[
+                "spec.auditAnnotations[0].valueExpression: Invalid value: \"1\": must evaluate to one of [string null_type] but got int",
+            ],
+        );
+        check(
+            "matchConditions",
+            json!([{"name": "m", "expression": "variables.n > 1"}]),
+            &[
+                "spec.matchConditions[0].expression: Invalid value: \"variables.n > 1\": compilation failed: ERROR: <input>:1:1: undeclared reference to 'variables' (in container '')",
+            ],
+        );
+    }
+
+    #[test]
+    fn expressions_of_mutations_must_make_patches() {
+        let check = |mutation: Value, expected: &[&str]| {
+            let policy = json!({"spec": {"matchConstraints": constraints(), "reinvocationPolicy": "Never",
+                "variables": [{"name": "n", "expression": "object.spec.replicas"}], "mutations": [mutation]}});
+            let found = found(MUTATING_POLICY, &policy);
+            assert_eq!(found.len(), expected.len(), "{found:?}");
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(found.starts_with(expected), "{found}");
+            }
+        };
+        let apply = |text: &str| json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": text}});
+        let patch = |text: &str| json!({"patchType": "JSONPatch", "jsonPatch": {"expression": text}});
+        check(apply("Object{spec: Object.spec{replicas: variables.n + 1}}"), &[]);
+        check(
+            patch(
+                "[JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('a/b'), value: 'c'}]",
+            ),
+            &[],
+        );
+        check(
+            apply("1"),
+            &[
+                "spec.mutations[0].applyConfiguration.expression: Invalid value: \"1\": must evaluate to Object but got int",
+            ],
+        );
+        check(
+            patch("JSONPatch{op: 'add'}"),
+            &[
+                "spec.mutations[0].jsonPatch.expression: Invalid value: \"JSONPatch{op: 'add'}\": must evaluate to list(JSONPatch) but got JSONPatch",
+            ],
+        );
+        check(
+            apply("Object{"),
+            &[
+                "spec.mutations[0].applyConfiguration.expression: Invalid value: \"Object{\": compilation failed: ERROR: <input>:1:8: Syntax error",
             ],
         );
     }

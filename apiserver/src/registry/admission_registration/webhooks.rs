@@ -1,7 +1,9 @@
 //! Validating and mutating webhook configurations.
 
 use common::status::FieldErrors;
+use serde_json::Value;
 
+use super::expressions::Expressions;
 use super::{match_conditions, rule};
 use crate::object::Object;
 use crate::registry::checks::At;
@@ -12,16 +14,34 @@ use crate::registry::rules::Rules;
 const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 const TIMEOUT_SECONDS_MAX: i64 = 30;
 
-pub const VALIDATING_WEBHOOKS: Rules =
-    Rules { default: defaults::validating_webhooks, validate, unconditional_update: false, ..Rules::COUNTED };
+const BASE: Rules = Rules {
+    validate: |configuration, errors| validate(configuration, None, errors),
+    validate_update: |configuration, old, errors| validate(configuration, Some(old), errors),
+    update_validates: false,
+    unconditional_update: false,
+    ..Rules::COUNTED
+};
 
-pub const MUTATING_WEBHOOKS: Rules =
-    Rules { default: defaults::mutating_webhooks, validate, unconditional_update: false, ..Rules::COUNTED };
+pub const VALIDATING_WEBHOOKS: Rules = Rules { default: defaults::validating_webhooks, ..BASE };
 
-fn validate(configuration: &Object, errors: &mut FieldErrors) {
+pub const MUTATING_WEBHOOKS: Rules = Rules { default: defaults::mutating_webhooks, ..BASE };
+
+fn validate(configuration: &Object, old: Option<&Object>, errors: &mut FieldErrors) {
     let hooks = At::root(configuration).each("webhooks");
+    let conditions =
+        |hooks: &[At<'_>]| hooks.iter().map(|hook| hook.at("matchConditions").value.clone()).collect();
+    let unchanged = old.is_some_and(|old| {
+        let (now, before): (Vec<Value>, Vec<Value>) =
+            (conditions(&hooks), conditions(&At::root(old).each("webhooks")));
+        now == before
+    });
+    let wanted = !unchanged && hooks.iter().any(|hook| hook.has("matchConditions"));
+    let expressions = wanted.then(|| Expressions::new(false));
     for (i, hook) in hooks.iter().enumerate() {
         webhook(hook, errors);
+        if let Some(expressions) = &expressions {
+            match_conditions(hook, expressions, errors);
+        }
         review_versions(hook, errors);
         let name = hook.text("name");
         if !name.is_empty() && hooks[..i].iter().any(|other| other.text("name") == name) {
@@ -69,7 +89,6 @@ fn webhook(hook: &At<'_>, errors: &mut FieldErrors) {
         (false, true) => service(&client.at("service"), errors),
         _ => errors.required(&client.path, "exactly one of url or service is required"),
     }
-    match_conditions(hook, errors);
 }
 
 fn review_versions(hook: &At<'_>, errors: &mut FieldErrors) {
@@ -170,8 +189,8 @@ pub fn service(service: &At<'_>, errors: &mut FieldErrors) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::checks::found;
-    use serde_json::{Value, json};
+    use crate::registry::checks::{found, found_on_update};
+    use serde_json::json;
 
     #[test]
     fn bad_webhooks_are_refused_in_upstreams_words() {
@@ -246,5 +265,41 @@ mod tests {
             json!([{"name": "a"}]),
             &["webhooks[0].matchConditions[0].expression: Required value"],
         );
+        check(
+            "matchConditions",
+            json!([{"name": "a", "expression": "request.userInfo.username != '' && authorizer.requestResource.check('get').allowed()"}]),
+            &[],
+        );
+        check(
+            "matchConditions",
+            json!([{"name": "b", "expression": "object.a"}, {"name": "c", "expression": "params.x"}]),
+            &[
+                "webhooks[0].matchConditions[0].expression: Invalid value: \"object.a\": must evaluate to bool but got dyn",
+                "webhooks[0].matchConditions[1].expression: Invalid value: \"params.x\": compilation failed: ERROR: <input>:1:1: undeclared reference to 'params' (in container '')\n | params.x\n | ^",
+            ],
+        );
+    }
+
+    /// What the conformance suite creates.
+    #[test]
+    fn an_expression_that_does_not_parse_is_refused() {
+        let hook = json!({"webhooks": [{"name": "a.b.c", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            "clientConfig": {"url": "https://host/path"},
+            "matchConditions": [{"name": "invalid-expression-1", "expression": "... [] bad expression"}]}]});
+        let found = found(MUTATING_WEBHOOKS, &hook);
+        let wanted = "webhooks[0].matchConditions[0].expression: Invalid value: \"... [] bad expression\": compilation failed: ERROR: <input>:1:";
+        assert!(found.len() == 1 && found[0].starts_with(wanted), "{found:?}");
+    }
+
+    #[test]
+    fn match_conditions_that_stay_are_left_alone() {
+        let hook = json!({"webhooks": [{"name": "a.b.c", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            "clientConfig": {"url": "https://host/path"}, "matchConditions": [{"name": "a", "expression": "nope"}]}]});
+        let change = |new: &mut Value| new["webhooks"][0]["timeoutSeconds"] = json!(5);
+        assert_eq!(found_on_update(VALIDATING_WEBHOOKS, &hook, change), Vec::<String>::new());
+        let found = found_on_update(VALIDATING_WEBHOOKS, &hook, |new| {
+            new["webhooks"][0]["matchConditions"][0]["name"] = json!("b");
+        });
+        assert_eq!(found.len(), 1, "{found:?}");
     }
 }
