@@ -114,22 +114,18 @@ fn resource_claims<'a>(spec: &'a Value, path: &str, errors: &mut FieldErrors) ->
     seen
 }
 
-/// In the host's network a container's port is the node's.
+/// In the host's network a container's port is the node's. A template may leave it open: the pod made of it gets it
+/// by default, as every pod does.
 fn host_network(spec: &Value, path: &str, errors: &mut FieldErrors) {
     if !flag(spec, "hostNetwork") {
         return;
     }
-    for key in ["containers", "initContainers"] {
-        for (i, container) in items(spec, key).iter().enumerate() {
-            for (j, port) in items(container, "ports").iter().enumerate() {
-                let host = int(port, "hostPort").unwrap_or(0);
-                if host != int(port, "containerPort").unwrap_or(0) {
-                    errors.invalid(
-                        format!("{path}.{key}[{i}].ports[{j}].hostPort"),
-                        host,
-                        "must match `containerPort` when `hostNetwork` is true",
-                    );
-                }
+    for (i, container) in items(spec, "containers").iter().enumerate() {
+        for (j, port) in items(container, "ports").iter().enumerate() {
+            let host = int(port, "hostPort").unwrap_or(0);
+            if host != 0 && host != int(port, "containerPort").unwrap_or(0) {
+                let message = "must match `containerPort` when `hostNetwork` is true";
+                errors.invalid(format!("{path}.containers[{i}].ports[{j}].hostPort"), host, message);
             }
         }
     }
@@ -292,6 +288,13 @@ mod tests {
         check(
             json!({"containers": [{"name": "a"}, {"name": "a", "image": "x"}]}),
             &["spec.containers[0].image: Required value", "spec.containers[1].name: Duplicate value: \"a\""],
+        );
+        check(
+            json!({"hostNetwork": true, "containers": [{"name": "a", "image": "b",
+                "ports": [{"containerPort": 80}, {"containerPort": 81, "hostPort": 82}]}]}),
+            &[
+                "spec.containers[0].ports[1].hostPort: Invalid value: 82: must match `containerPort` when `hostNetwork` is true",
+            ],
         );
         check(
             json!({"restartPolicy": "Sometimes", "containers": [{"name": "a", "image": "b"}]}),
