@@ -28,6 +28,7 @@ use crate::object::{Object, str_at};
 use crate::resources::Tables;
 use crate::resources::schema::Schema;
 use crate::storage::Store;
+use names::{Names, Used};
 use served::Served;
 
 /// How long to wait before a watch that broke is opened again.
@@ -57,6 +58,7 @@ impl Controller {
             served: Served::new(&self),
             controller: self,
             known: BTreeMap::new(),
+            unwritten: BTreeSet::new(),
             cleaning: HashSet::new(),
             cleaned,
             synced: synced.clone(),
@@ -68,10 +70,26 @@ impl Controller {
     }
 }
 
+/// A definition.
+#[derive(Clone)]
+struct Known {
+    object: Arc<CachedObject>,
+    /// Read once: every new definition of the group is compared with them.
+    names: Arc<Names>,
+}
+
+impl Known {
+    fn new(object: Arc<CachedObject>) -> Self {
+        Self { names: Arc::new(Names::accepted(&object)), object }
+    }
+}
+
 struct State {
     controller: Controller,
     /// By name, as last seen or written.
-    known: BTreeMap<String, Arc<CachedObject>>,
+    known: BTreeMap<String, Known>,
+    /// Those whose status could not be written.
+    unwritten: BTreeSet<String>,
     served: Served,
     /// Definitions whose instances are being removed.
     cleaning: HashSet<String>,
@@ -135,13 +153,16 @@ impl State {
                 if let Some(seen) = initial {
                     seen.insert(object.name.clone());
                 }
-                touched.insert(object.name.clone());
-                let newer = self
-                    .known
-                    .get(&object.name)
-                    .is_none_or(|o| o.uid != object.uid || o.revision <= object.revision);
+                let known = self.known.get(&object.name).map(|k| &k.object).filter(|o| o.uid == object.uid);
+                let (newer, own) = known.map_or((true, false), |known| {
+                    (known.revision < object.revision, known.revision == object.revision)
+                });
+                // What was written here was dealt with then.
+                if !own || self.unwritten.contains(&object.name) {
+                    touched.insert(object.name.clone());
+                }
                 if newer {
-                    self.known.insert(object.name.clone(), object);
+                    self.known.insert(object.name.clone(), Known::new(object));
                 }
             }
             WatchEvent::Deleted(object) => {
@@ -171,15 +192,21 @@ impl State {
     }
 
     fn same_group(&self, name: &str) -> Vec<String> {
-        let group = name.split_once('.').map_or("", |(_, group)| group);
-        let of_group = |other: &&String| other.split_once('.').is_some_and(|(_, g)| g == group);
-        self.known.keys().filter(of_group).cloned().collect()
+        self.known.keys().filter(|other| group_of(other) == group_of(name)).cloned().collect()
+    }
+
+    /// What the other definitions of the group are called.
+    fn used(&self, name: &str) -> Used {
+        let others =
+            self.known.iter().filter(|(other, _)| *other != name && group_of(other) == group_of(name));
+        Used::new(others.map(|(_, known)| known.names.clone()))
     }
 
     async fn reconcile(&mut self, touched: BTreeSet<String>) {
         for name in touched {
+            self.unwritten.remove(&name);
             self.conditions(&name).await;
-            let Some(object) = self.known.get(&name).cloned() else { continue };
+            let Some(Known { object, .. }) = self.known.get(&name).cloned() else { continue };
             let tree = object.tree();
             self.served.put(&name, &object, &tree);
             self.clean_up(&name, &tree);
@@ -193,9 +220,8 @@ impl State {
 
     /// Writes the accepted names and conditions when they change.
     async fn conditions(&mut self, name: &str) {
-        let Some(object) = self.known.get(name).cloned() else { return };
-        let used =
-            names::Used::of(self.known.iter().filter(|(other, _)| *other != name).map(|(_, o)| &**o), name);
+        let Some(Known { object, .. }) = self.known.get(name).cloned() else { return };
+        let used = self.used(name);
         let mut wanted = object.tree();
         if names::decide(&mut wanted, &used) {
             self.write(name, move |crd| {
@@ -219,7 +245,7 @@ impl State {
             }
         })
         .await;
-        if let Some(object) = self.known.get(name).cloned() {
+        if let Some(Known { object, .. }) = self.known.get(name).cloned() {
             let tree = object.tree();
             self.served.put(name, &object, &tree);
             let defs = self.served.definitions(&self.controller.tables.load());
@@ -230,11 +256,14 @@ impl State {
     async fn write(&mut self, name: &str, change: impl Fn(&mut Object) + Send + Sync) {
         match update(&*self.controller.definitions, name, change).await {
             Ok(object) => {
-                self.known.insert(name.to_owned(), object);
+                self.known.insert(name.to_owned(), Known::new(object));
             }
             Err(status) if status.code == 404 => {}
             // The next event brings it back here.
-            Err(status) => tracing::warn!(name, error = %status, "status of a definition cannot be written"),
+            Err(status) => {
+                self.unwritten.insert(name.to_owned());
+                tracing::warn!(name, error = %status, "status of a definition cannot be written");
+            }
         }
     }
 
@@ -259,6 +288,11 @@ impl State {
             let _ = cleaned.send(name).await;
         });
     }
+}
+
+/// A definition is called after its plural name and its group.
+fn group_of(name: &str) -> &str {
+    name.split_once('.').map_or("", |(_, group)| group)
 }
 
 /// A conditional write of a definition by a function of its present state.

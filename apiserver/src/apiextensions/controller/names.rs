@@ -1,6 +1,6 @@
 //! Which names a definition gets. Pure.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,35 +10,10 @@ use crate::cacher::CachedObject;
 use crate::object::Object;
 use crate::registry::tree::{at, field, set, strings, struct_mut, text};
 
-/// The names that other definitions of the group have.
-#[derive(Debug, Default)]
-pub(super) struct Used {
-    resources: BTreeSet<String>,
-    kinds: BTreeSet<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Slim {
-    spec: SlimSpec,
-    status: SlimStatus,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct SlimSpec {
-    group: String,
-}
-
-#[derive(Deserialize, Default)]
+/// What a definition may be called by whoever uses it.
+#[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct SlimStatus {
-    accepted_names: SlimNames,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-struct SlimNames {
+pub(super) struct Names {
     plural: String,
     singular: String,
     short_names: Vec<String>,
@@ -46,29 +21,49 @@ struct SlimNames {
     list_kind: String,
 }
 
-impl Used {
-    /// Of the others of the group of the definition called `name`.
-    pub(super) fn of<'o>(others: impl Iterator<Item = &'o CachedObject>, name: &str) -> Self {
-        let group = name.split_once('.').map_or("", |(_, group)| group);
-        let mut used = Self::default();
-        for other in others {
-            // A definition is called after its group.
-            if other.name.split_once('.').is_none_or(|(_, g)| g != group) {
-                continue;
-            }
-            let Ok(slim) = serde_json::from_slice::<Slim>(&other.bytes) else { continue };
-            debug_assert_eq!(slim.spec.group, group);
-            let names = slim.status.accepted_names;
-            used.resources.extend([names.plural, names.singular]);
-            used.resources.extend(names.short_names);
-            used.kinds.extend([names.kind, names.list_kind]);
-        }
-        used
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Slim {
+    status: SlimStatus,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct SlimStatus {
+    accepted_names: Names,
+}
+
+impl Names {
+    /// Those that a definition was given. Its schemas are skipped, not read.
+    pub(super) fn accepted(definition: &CachedObject) -> Self {
+        serde_json::from_slice::<Slim>(&definition.bytes)
+            .map(|slim| slim.status.accepted_names)
+            .unwrap_or_default()
     }
 }
 
-fn conflict(wanted: &str, accepted: &str, used: &BTreeSet<String>) -> Option<String> {
-    (wanted != accepted && used.contains(wanted)).then(|| format!("\"{wanted}\" is already in use"))
+/// The names that the other definitions of a group have.
+#[derive(Debug, Default)]
+pub(super) struct Used(Vec<Arc<Names>>);
+
+impl Used {
+    pub(super) fn new(others: impl Iterator<Item = Arc<Names>>) -> Self {
+        Self(others.collect())
+    }
+
+    fn resource(&self, name: &str) -> bool {
+        let is =
+            |n: &Names| n.plural == name || n.singular == name || n.short_names.iter().any(|s| s == name);
+        self.0.iter().any(|names| is(names))
+    }
+
+    fn kind(&self, name: &str) -> bool {
+        self.0.iter().any(|names| names.kind == name || names.list_kind == name)
+    }
+}
+
+fn conflict(wanted: &str, accepted: &str, used: impl Fn(&str) -> bool) -> Option<String> {
+    (wanted != accepted && used(wanted)).then(|| format!("\"{wanted}\" is already in use"))
 }
 
 /// Sets the accepted names and what follows from them. Returns whether anything changed.
@@ -85,13 +80,14 @@ pub(super) fn decide(crd: &mut Object, used: &Used) -> bool {
     }
     let mut problem: Option<(&str, String)> = None;
     let names = [
-        ("plural", "PluralConflict", &used.resources),
-        ("singular", "SingularConflict", &used.resources),
-        ("kind", "KindConflict", &used.kinds),
-        ("listKind", "ListKindConflict", &used.kinds),
+        ("plural", "PluralConflict"),
+        ("singular", "SingularConflict"),
+        ("kind", "KindConflict"),
+        ("listKind", "ListKindConflict"),
     ];
-    for (key, reason, used) in names {
-        match conflict(text(&wanted, key), text(&accepted, key), used) {
+    for (key, reason) in names {
+        let taken = |name: &str| if key.ends_with("ind") { used.kind(name) } else { used.resource(name) };
+        match conflict(text(&wanted, key), text(&accepted, key), taken) {
             Some(why) => problem = Some((reason, why)),
             None => set(&mut new, key, field(&wanted, key).clone()),
         }
@@ -100,7 +96,7 @@ pub(super) fn decide(crd: &mut Object, used: &Used) -> bool {
     let taken: Vec<String> = strings(&wanted, "shortNames")
         .into_iter()
         .filter(|name| !own.contains(name))
-        .filter_map(|name| conflict(name, "", &used.resources))
+        .filter_map(|name| conflict(name, "", |name| used.resource(name)))
         .collect();
     if taken.is_empty() {
         set(&mut new, "shortNames", field(&wanted, "shortNames").clone());
@@ -181,7 +177,8 @@ mod tests {
     #[test]
     fn a_taken_name_is_told() {
         let mut crd = crd();
-        let used = Used { resources: ["f".to_owned()].into(), kinds: ["Foo".to_owned()].into() };
+        let other = Names { short_names: vec!["f".to_owned()], kind: "Foo".to_owned(), ..Names::default() };
+        let used = Used::new([Arc::new(other)].into_iter());
         assert!(decide(&mut crd, &used));
         let told = condition(&crd, "NamesAccepted").expect("told");
         assert_eq!(
