@@ -182,6 +182,10 @@ impl Server {
                 return Err(scope.method_not_allowed());
             }
             if let Some(handler) = scope.def.handler.clone() {
+                // An answer that is never stored has no table and no metadata to show.
+                if scope.verb == "create" {
+                    negotiation::output(&request.parts.headers, false)?;
+                }
                 return handler.serve(SubresourceRequest { def: scope.def, request }).await;
             }
         }
