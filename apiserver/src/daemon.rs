@@ -31,9 +31,10 @@ use crate::filters::{Chain, Handler, InFlight, Limits};
 use crate::flowcontrol::{FlowControl, FlowControlMetrics};
 use crate::metrics::Metrics;
 use crate::protobuf;
-use crate::registry::core::service::allocation::AddressRange;
+use crate::registry::core::service::allocation::family_of;
 use crate::registry::core::service::claims::Claims;
 use crate::registry::core::service::hooks::ServiceHooks;
+use crate::registry::core::service::metrics::ServiceMetrics;
 use crate::registry::{self, Deps, KubeletClientConfig, TokenIssuing};
 use crate::resources::rows::{Storage, rows};
 use crate::resources::schema::Schema;
@@ -146,8 +147,13 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
         &flags.etcd_prefix,
         flags.service_node_port_range.clone(),
     );
-    let ranges = flags.service_cluster_ip_range.iter().copied().map(AddressRange::new).collect();
-    let services = Arc::new(ServiceHooks::new(Arc::clone(&registry), claims, ranges));
+    let services = Arc::new(ServiceHooks::new(
+        Arc::clone(&registry),
+        claims,
+        flags.service_cluster_ip_range.iter().map(|range| family_of(range.addr())).collect(),
+        ServiceMetrics::new(&metrics_registry, &registry)?,
+        flags.event_ttl.as_secs().max(1),
+    ));
     core.spawn("service addresses", Arc::clone(&services).maintain(core.stop_token()));
     let deps = Arc::new(Deps {
         features: Arc::new(config.enablement.features().clone()),

@@ -1,5 +1,7 @@
 //! Objects of fixed content.
 
+use std::time::Duration;
+
 use common::status::Status;
 use serde_json::json;
 
@@ -9,6 +11,8 @@ use crate::resources::{GroupResource, Registry};
 
 /// Namespaces that exist in every cluster.
 const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "default"];
+/// How often the cache is asked for what was just written.
+const CACHE_POLL: Duration = Duration::from_millis(5);
 /// The highest value that users' own classes may not reach.
 const SYSTEM_CRITICAL_PRIORITY: i64 = 2_000_000_000;
 
@@ -39,7 +43,12 @@ pub async fn service_cidr(loopback: &Loopback, registry: &Registry, ranges: &[St
             "metadata": {"name": "kubernetes"}, "spec": {"cidrs": ranges}});
         loopback.create(COLLECTION, &object).await?;
         let Some(made) = loopback.get(&path).await? else { return Ok(()) };
-        return ready_service_cidr(loopback, &path, made, ranges).await;
+        ready_service_cidr(loopback, &path, made, ranges).await?;
+        // Services are given addresses from what the cache has.
+        while store.cached("", "kubernetes").is_none() {
+            tokio::time::sleep(CACHE_POLL).await;
+        }
+        return Ok(());
     };
     if ranges.len() == 2 && found["spec"]["cidrs"] == json!([ranges[0]]) {
         found["spec"]["cidrs"] = json!(ranges);

@@ -309,6 +309,8 @@ impl<'s, 'a> Writing<'s, 'a> {
         metadata::carry_generation(&mut object, &old);
         strategy.prepare_for_update(&mut object, &old);
         if let Some(hooks) = strategy.hooks() {
+            // What an attempt that lost a race took goes back first, or this one would find it taken.
+            self.guard = None;
             self.guard = Some(hooks.begin_write(&mut object, Some(&old), dry_run).await?);
         }
         metadata::carry_system_fields(&mut object, &old);

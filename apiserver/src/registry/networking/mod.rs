@@ -30,7 +30,6 @@ pub const IP_ADDRESS: Rules = Rules {
         parent.required_shaped("name", names::path_segment, errors);
         parent.shaped_if_set("namespace", names::path_segment, errors);
     },
-    update_validates: false,
     validate_update: |new, old, errors| {
         super::core::immutable(new, old, &["spec", "parentRef"], errors);
     },

@@ -1,22 +1,26 @@
-//! The cluster addresses of a service: chosen by a pure function, claimed one by one.
+//! The cluster addresses of a service: what [`super::families`] finds wanted, chosen and claimed one by one.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Instant;
 
 use common::status::Status;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::allocation::{AddressRange, AllocationError};
-use super::families::families;
+use super::allocation::AllocationError;
+use super::families::{families, wanted};
 use super::hooks::{Held, ServiceHooks};
-use super::{cluster_ips, is_headless, needs_cluster_ip, refused};
+use super::metrics::Scope;
+use super::ranges::Ranges;
+use super::{is_headless, needs_cluster_ip, refused};
 use crate::object::{self, Object};
 use crate::registry::tree::{field, remove, set, strings, struct_mut, text};
 
 /// How many addresses are tried that other servers turn out to have claimed.
-const ATTEMPTS_MAX: u32 = 100;
+const ATTEMPTS_MAX: u32 = 1000;
 
 impl ServiceHooks {
+    /// Fills the families and addresses of a service, and claims them unless nothing is to be left behind.
     pub(super) async fn addresses(
         &self,
         service: &mut Object,
@@ -24,116 +28,121 @@ impl ServiceHooks {
         dry_run: bool,
         taken: &mut Held,
     ) -> Result<(), Status> {
-        let mut lost: BTreeSet<IpAddr> = BTreeSet::new();
-        for _ in 0..ATTEMPTS_MAX {
-            let mut candidate = service.clone();
-            let mut chosen = Vec::new();
-            let known = |ip: IpAddr| lost.contains(&ip) || self.claims.is_known(ip);
-            allocate_cluster(&mut candidate, old, &self.ranges, &known, &mut chosen)?;
-            if !dry_run {
-                let mut clash = None;
-                for ip in chosen {
-                    match self.claim(ip, &candidate).await? {
-                        Some(claimed) => taken.addresses.push(claimed),
-                        None => {
-                            clash = Some(ip);
-                            break;
-                        }
-                    }
-                }
-                if let Some(ip) = clash {
-                    if cluster_ips(service).contains(&ip) {
-                        return Err(address_refused(service, ip, &AllocationError::Taken("IP")));
-                    }
-                    lost.insert(ip);
-                    for claimed in std::mem::take(&mut taken.addresses) {
-                        self.claims.release(&claimed).await?;
-                    }
-                    continue;
-                }
+        let spec = field(service, "spec");
+        if !needs_cluster_ip(spec) {
+            if let Some(spec) = struct_mut(service, "spec")
+                && text(spec, "clusterIP").is_empty()
+            {
+                remove(spec, "clusterIP");
             }
-            *service = candidate;
             return Ok(());
         }
-        Err(no_address(service, &AllocationError::Full))
-    }
-}
-
-fn address_refused(service: &Object, ip: IpAddr, error: &AllocationError) -> Status {
-    let given = strings(field(service, "spec"), "clusterIPs");
-    refused(service, "spec.clusterIPs", &json!(given), &format!("failed to allocate IP {ip}: {error}"))
-}
-
-fn no_address(service: &Object, error: &AllocationError) -> Status {
-    let name = object::name(service);
-    Status::internal(format!("failed to allocate a serviceIP for Service \"{name}\": {error}"))
-}
-
-pub(super) fn allocate_cluster(
-    service: &mut Object,
-    old: Option<&Object>,
-    ranges: &[AddressRange],
-    taken: &dyn Fn(IpAddr) -> bool,
-    chosen: &mut Vec<IpAddr>,
-) -> Result<(), Status> {
-    if needs_cluster_ip(field(service, "spec")) {
-        families(service, old, ranges)?;
-        let spec = field(service, "spec");
-        if is_headless(spec) {
+        families(service, old, &self.families)?;
+        if is_headless(field(service, "spec")) {
             if let Some(spec) = struct_mut(service, "spec") {
                 set(spec, "clusterIP", "None");
                 set(spec, "clusterIPs", json!(["None"]));
             }
             return Ok(());
         }
-        return allocate_addresses(service, old, ranges, taken, chosen);
+        let wanted = wanted(service, old);
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let ranges = self.ranges()?;
+        let mut ips: Vec<String> =
+            strings(field(service, "spec"), "clusterIPs").into_iter().map(str::to_owned).collect();
+        for want in wanted {
+            if ips.len() <= want.index {
+                ips.resize(want.index + 1, String::new());
+            }
+            ips[want.index] = match want.asked {
+                Some(asked) => {
+                    self.asked(service, &ips, &asked, &ranges, dry_run, taken).await?;
+                    asked
+                }
+                None => self.any(service, &want.family, &ranges, dry_run, taken).await?.to_string(),
+            };
+        }
+        if let Some(spec) = struct_mut(service, "spec") {
+            set(spec, "clusterIP", ips[0].as_str());
+            set(spec, "clusterIPs", json!(ips));
+        }
+        Ok(())
     }
-    if let Some(spec) = struct_mut(service, "spec")
-        && text(spec, "clusterIP").is_empty()
-    {
-        remove(spec, "clusterIP");
-    }
-    Ok(())
-}
 
-fn allocate_addresses(
-    service: &mut Object,
-    old: Option<&Object>,
-    ranges: &[AddressRange],
-    taken: &dyn Fn(IpAddr) -> bool,
-    chosen: &mut Vec<IpAddr>,
-) -> Result<(), Status> {
-    let had: Vec<IpAddr> = old.map(cluster_ips).unwrap_or_default();
-    let own = |key: &str| -> Vec<String> {
-        strings(field(service, "spec"), key).into_iter().map(str::to_owned).collect()
-    };
-    let (given, families) = (own("clusterIPs"), own("ipFamilies"));
-    let mut result = Vec::new();
-    for (i, family) in families.iter().enumerate() {
-        let Some(range) = ranges.iter().find(|range| range.family() == family) else { continue };
-        match given.get(i).map(|ip| ip.parse::<IpAddr>()) {
-            Some(Ok(ip)) if had.contains(&ip) => result.push(ip),
-            Some(Ok(ip)) => {
-                // Whether it is taken is for the claim to say.
-                range.check(ip).map_err(|error| address_refused(service, ip, &error))?;
-                chosen.push(ip);
-                result.push(ip);
+    /// The address that a client asks for.
+    async fn asked(
+        &self,
+        service: &Object,
+        ips: &[String],
+        asked: &str,
+        ranges: &Ranges,
+        dry_run: bool,
+        taken: &mut Held,
+    ) -> Result<(), Status> {
+        let value: Value = json!(ips);
+        let cannot = |error: AllocationError| {
+            refused(service, "spec.clusterIPs", &value, &format!("failed to allocate IP {asked}: {error}"))
+        };
+        let Ok(ip) = asked.parse::<IpAddr>() else {
+            return Err(Status::internal(format!("failed to parse service IP \"{asked}\"")));
+        };
+        let range = match ranges.of_address(ip) {
+            Ok(range) => range,
+            // A dry run upstream asks one range and not all of them, and so has other words.
+            Err(_) if dry_run && let Some(range) = ranges.ready(super::allocation::family_of(ip)).next() => {
+                let (ip, range) = (ip.to_string(), range.cidr().to_string());
+                return Err(cannot(AllocationError::AddressOutside { ip, range }));
             }
-            // validation names the bad address
-            Some(Err(_)) => {
-                chosen.clear();
-                return Ok(());
+            Err(error) => return Err(cannot(error)),
+        };
+        if dry_run {
+            return Ok(());
+        }
+        let since = Instant::now();
+        let claimed = self.claim(ip, service).await;
+        self.metrics.address(range, Scope::Static, matches!(claimed, Ok(Some(_))).then(|| since.elapsed()));
+        taken.addresses.push(claimed?.ok_or_else(|| cannot(AllocationError::Taken("IP")))?);
+        Ok(())
+    }
+
+    /// Any address of a family, from the first range that has one.
+    async fn any(
+        &self,
+        service: &Object,
+        family: &str,
+        ranges: &Ranges,
+        dry_run: bool,
+        taken: &mut Held,
+    ) -> Result<IpAddr, Status> {
+        let mut lost: BTreeSet<IpAddr> = BTreeSet::new();
+        for range in ranges.ready(family) {
+            let since = Instant::now();
+            let taken_by_others =
+                |lost: &BTreeSet<IpAddr>, ip| lost.contains(&ip) || self.claims.is_known(ip);
+            for _ in 0..ATTEMPTS_MAX {
+                let Ok(ip) = range.choose(|ip| taken_by_others(&lost, ip)) else { break };
+                if dry_run {
+                    return Ok(ip);
+                }
+                let claimed = self.claim(ip, service).await;
+                let done = matches!(claimed, Ok(Some(_))).then(|| since.elapsed());
+                self.metrics.address(range, Scope::Dynamic, done);
+                match claimed? {
+                    Some(claimed) => {
+                        taken.addresses.push(claimed);
+                        return Ok(ip);
+                    }
+                    // Another server was quicker, or this one's cache is behind.
+                    None => lost.insert(ip),
+                };
             }
-            None => {
-                let ip = range.choose(taken).map_err(|error| no_address(service, &error))?;
-                chosen.push(ip);
-                result.push(ip);
+            if !dry_run {
+                self.metrics.address(range, Scope::Dynamic, None);
             }
         }
+        let (name, error) = (object::name(service), AllocationError::Full);
+        Err(Status::internal(format!("failed to allocate a serviceIP for Service \"{name}\": {error}")))
     }
-    if let (Some(first), Some(spec)) = (result.first(), struct_mut(service, "spec")) {
-        set(spec, "clusterIP", first.to_string());
-        set(spec, "clusterIPs", json!(result.iter().map(ToString::to_string).collect::<Vec<_>>()));
-    }
-    Ok(())
 }

@@ -17,6 +17,8 @@ pub enum AllocationError {
     Full,
     #[error("provided {0} is already allocated")]
     Taken(&'static str),
+    #[error("the provided network does not match the current range")]
+    NoRange,
     #[error("the provided IP ({ip}) is not in the valid range. The range of valid IPs is {range}")]
     AddressOutside { ip: String, range: String },
     #[error("provided port is not in the valid range. The range of valid ports is {0}")]
@@ -24,21 +26,22 @@ pub enum AllocationError {
 }
 
 /// Offsets from 0 of which the lower ones are chosen last.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Offsets {
-    size: u32,
-    band: u32,
+    size: u64,
+    band: u64,
 }
 
 impl Offsets {
-    fn new(size: u32, band_divisor: u32, band_min: u32, band_max: u32) -> Self {
-        let band = if size < band_min { 0 } else { (size / band_divisor).clamp(band_min, band_max) };
+    /// The band is a part of `whole`, which may count what is never handed out; there is none when that is small.
+    fn new(size: u64, whole: u64, band_divisor: u64, band_min: u64, band_max: u64) -> Self {
+        let band = if whole <= band_min { 0 } else { (whole / band_divisor).clamp(band_min, band_max) };
         Self { size, band }
     }
 
     /// A free offset at random, from above the band when there is one.
-    fn choose(&self, taken: impl Fn(u32) -> bool) -> Option<u32> {
-        let free = |range: RangeInclusive<u32>| {
+    fn choose(&self, taken: impl Fn(u64) -> bool) -> Option<u64> {
+        let free = |range: RangeInclusive<u64>| {
             let (first, last) = (*range.start(), *range.end());
             if first > last {
                 return None;
@@ -50,45 +53,64 @@ impl Offsets {
     }
 }
 
-/// The most addresses of an IPv6 range that are handed out.
-const ADDRESSES_MAX: u128 = 1 << 16;
+/// The longest IPv6 range that is handed out from, by its prefix.
+const PREFIX_MIN_IPV6: u8 = 64;
 
-/// One `--service-cluster-ip-range`.
-#[derive(Debug, Clone)]
+/// One range of a ServiceCIDR.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressRange {
     range: IpNet,
     offsets: Offsets,
 }
 
 impl AddressRange {
-    pub fn new(range: IpNet) -> Self {
+    /// `None` for an IPv6 range that is too large, as upstream.
+    pub fn new(range: IpNet) -> Option<Self> {
         let range = range.trunc();
+        let ipv4 = range.addr().is_ipv4();
+        if !ipv4 && range.prefix_len() < PREFIX_MIN_IPV6 {
+            return None;
+        }
         let bits = u32::from(range.max_prefix_len() - range.prefix_len());
-        let all = 1u128.checked_shl(bits).unwrap_or(ADDRESSES_MAX);
-        let all = if range.addr().is_ipv4() { all } else { all.min(ADDRESSES_MAX) };
-        // neither the network's own address nor, in IPv4, the broadcast address
-        let usable = all.saturating_sub(if range.addr().is_ipv4() { 2 } else { 1 });
-        let size = u32::try_from(usable).unwrap_or(u32::MAX);
-        Self { range, offsets: Offsets::new(size, 16, 16, 256) }
+        let whole = 1u128 << bits;
+        // Neither the network's own address nor, in IPv4, the broadcast address.
+        let size = whole.saturating_sub(if ipv4 { 2 } else { 1 });
+        let counted = |addresses: u128| u64::try_from(addresses).unwrap_or(u64::MAX);
+        // Upstream has no band in an IPv4 range of half the Internet or more.
+        let banded = if ipv4 && bits >= 31 { 0 } else { whole };
+        Some(Self { range, offsets: Offsets::new(counted(size), counted(banded), 16, 16, 256) })
     }
 
     pub fn family(&self) -> &'static str {
-        if self.range.addr().is_ipv4() { "IPv4" } else { "IPv6" }
+        family_of(self.range.addr())
     }
 
-    fn offset(&self, ip: IpAddr) -> Option<u32> {
+    pub fn cidr(&self) -> IpNet {
+        self.range
+    }
+
+    /// How many addresses there are to hand out.
+    pub fn size(&self) -> u64 {
+        self.offsets.size
+    }
+
+    fn offset(&self, ip: IpAddr) -> Option<u64> {
         let distance = match (self.range.network(), ip) {
             (IpAddr::V4(base), IpAddr::V4(ip)) => u128::from(u32::from(ip).checked_sub(u32::from(base))?),
             (IpAddr::V6(base), IpAddr::V6(ip)) => u128::from(ip).checked_sub(u128::from(base))?,
             _ => return None,
         };
-        let offset = u32::try_from(distance.checked_sub(1)?).ok()?;
+        let offset = u64::try_from(distance.checked_sub(1)?).ok()?;
         (offset < self.offsets.size).then_some(offset)
     }
 
-    fn address(&self, offset: u32) -> IpAddr {
+    fn address(&self, offset: u64) -> IpAddr {
         match self.range.network() {
-            IpAddr::V4(base) => IpAddr::V4(Ipv4Addr::from(u32::from(base).wrapping_add(offset + 1))),
+            IpAddr::V4(base) => {
+                // An offset is below the size, which fits.
+                let offset = u32::try_from(offset).unwrap_or(u32::MAX - 1);
+                IpAddr::V4(Ipv4Addr::from(u32::from(base).wrapping_add(offset + 1)))
+            }
             IpAddr::V6(base) => {
                 IpAddr::V6(Ipv6Addr::from(u128::from(base).wrapping_add(u128::from(offset) + 1)))
             }
@@ -99,14 +121,6 @@ impl AddressRange {
         self.offset(ip).is_some()
     }
 
-    /// # Errors
-    /// When the address is outside the range.
-    pub fn check(&self, ip: IpAddr) -> Result<(), AllocationError> {
-        let outside =
-            || AllocationError::AddressOutside { ip: ip.to_string(), range: self.range.to_string() };
-        self.offset(ip).map(|_| ()).ok_or_else(outside)
-    }
-
     /// An address that is not taken.
     ///
     /// # Errors
@@ -115,6 +129,11 @@ impl AddressRange {
         let offset = self.offsets.choose(|offset| taken(self.address(offset)));
         offset.map(|offset| self.address(offset)).ok_or(AllocationError::Full)
     }
+}
+
+/// As `spec.ipFamilies` says it.
+pub fn family_of(ip: IpAddr) -> &'static str {
+    if ip.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
 /// The ports of `--service-node-port-range`, a bit each.
@@ -141,8 +160,14 @@ impl PortMap {
         self.bits[..used].iter().rev().copied().collect()
     }
 
-    fn size(&self) -> u32 {
-        u32::from(self.range.end().saturating_sub(*self.range.start())) + 1
+    /// How many ports there are.
+    pub fn size(&self) -> u64 {
+        u64::from(self.range.end().saturating_sub(*self.range.start())) + 1
+    }
+
+    /// How many are taken.
+    pub fn used(&self) -> u64 {
+        self.bits.iter().map(|byte| u64::from(byte.count_ones())).sum()
     }
 
     fn place(&self, port: u16) -> Option<(usize, u8)> {
@@ -180,8 +205,8 @@ impl PortMap {
     /// When every port is taken.
     pub fn reserve_any(&mut self) -> Result<u16, AllocationError> {
         let first = *self.range.start();
-        let port = |offset: u32| first.saturating_add(u16::try_from(offset).unwrap_or(u16::MAX));
-        let offsets = Offsets::new(self.size(), 32, 16, 128);
+        let port = |offset: u64| first.saturating_add(u16::try_from(offset).unwrap_or(u16::MAX));
+        let offsets = Offsets::new(self.size(), self.size(), 32, 16, 128);
         let chosen = offsets.choose(|offset| self.is_taken(port(offset))).map(port);
         let chosen = chosen.ok_or(AllocationError::Full)?;
         self.reserve(chosen)?;
@@ -203,9 +228,17 @@ mod tests {
 
     use super::*;
 
+    fn range(text: &str) -> AddressRange {
+        AddressRange::new(text.parse().expect("range")).expect("not too large")
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("ip")
+    }
+
     #[test]
     fn every_address_is_handed_out_once() {
-        let range = AddressRange::new("10.96.0.0/28".parse().expect("range"));
+        let range = range("10.96.0.0/28");
         let mut seen = BTreeSet::new();
         for _ in 0..14 {
             let ip = range.choose(|ip| seen.contains(&ip)).expect("free");
@@ -218,7 +251,7 @@ mod tests {
 
     #[test]
     fn the_lower_band_is_chosen_last() {
-        let range = AddressRange::new("10.96.0.0/24".parse().expect("range"));
+        let range = range("10.96.0.0/24");
         let mut seen = BTreeSet::new();
         for _ in 0..(254 - 16) {
             seen.insert(range.choose(|ip| seen.contains(&ip)).expect("free"));
@@ -227,10 +260,30 @@ mod tests {
     }
 
     #[test]
+    fn sizes_and_bands_are_those_of_upstream() {
+        let sized = |text: &str| {
+            let range = range(text);
+            (range.offsets.size, range.offsets.band)
+        };
+        assert_eq!(sized("10.0.0.0/29"), (6, 0));
+        assert_eq!(sized("10.0.0.0/28"), (14, 0));
+        assert_eq!(sized("10.0.0.0/27"), (30, 16));
+        assert_eq!(sized("10.0.0.0/20"), (4094, 256));
+        assert_eq!(sized("10.0.0.0/8"), ((1 << 24) - 2, 256));
+        assert_eq!(sized("10.0.0.0/32"), (0, 0));
+        assert_eq!(sized("fd00::/126"), (3, 0));
+        assert_eq!(sized("fd00::/64"), (u64::MAX, 256));
+        assert_eq!(AddressRange::new("fd00::/63".parse().expect("range")), None);
+        let wide = range("fd00::/64");
+        let chosen = wide.choose(|_| false).expect("free");
+        assert!(wide.contains(chosen) && !wide.contains(ip("fd00::")) && !wide.contains(ip("fd00:0:0:1::1")));
+    }
+
+    #[test]
     fn refusals_are_worded_as_upstream() {
-        let range = AddressRange::new("10.96.0.0/12".parse().expect("range"));
+        let outside = AllocationError::AddressOutside { ip: "10.0.0.1".into(), range: "10.96.0.0/12".into() };
         assert_eq!(
-            range.check("10.0.0.1".parse().expect("ip")).expect_err("outside").to_string(),
+            outside.to_string(),
             "the provided IP (10.0.0.1) is not in the valid range. The range of valid IPs is 10.96.0.0/12"
         );
         let mut ports = PortMap::new(30000..=32767);

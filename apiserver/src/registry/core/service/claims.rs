@@ -15,17 +15,20 @@ use bytes::Bytes;
 use common::status::Status;
 use serde_json::{Value, json};
 
-use super::allocation::PortMap;
+use super::allocation::{PortMap, family_of};
 use crate::cacher::{CachedObject, Decision, ObjectStore, Preconditions, Update};
 use crate::object::{self, Object};
-use crate::registry::tree::{at, field, text};
+use crate::registry::tree::{at, text};
 use crate::resources::{GroupResource, Registry};
 use crate::storage::{Revision, Store, StoreError};
 
-const GROUP: &str = "networking.k8s.io";
+pub(super) const GROUP: &str = "networking.k8s.io";
 pub(super) const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
 pub(super) const CONTROLLER: &str = "ipallocator.k8s.io";
-const FAMILY: &str = "ipaddress.kubernetes.io/ip-family";
+pub(super) const FAMILY: &str = "ipaddress.kubernetes.io/ip-family";
+/// Its labels as managed fields name them.
+const LABELS_OWNED: [&str; 2] =
+    ["f:ipaddress.kubernetes.io/ip-family", "f:ipaddress.kubernetes.io/managed-by"];
 /// How often a change of the ports is tried against other servers' changes.
 const ATTEMPTS_MAX: u32 = 100;
 
@@ -73,15 +76,27 @@ impl Claims {
     /// Claims an address for a service; `None` when it is claimed already.
     pub async fn claim(&self, ip: IpAddr, service: &Object) -> Result<Option<Claimed>, Status> {
         let claimed = Claimed { name: ip.to_string(), uid: uuid::Uuid::new_v4().to_string() };
+        let now = now();
         let object = json!({
             "kind": "IPAddress",
             "apiVersion": "networking.k8s.io/v1",
             "metadata": {
                 "name": claimed.name,
                 "uid": claimed.uid,
-                "creationTimestamp": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-                "generation": 1,
-                "labels": {FAMILY: if ip.is_ipv4() { "IPv4" } else { "IPv6" }, MANAGED_BY: CONTROLLER},
+                "creationTimestamp": now,
+                "labels": {FAMILY: family_of(ip), MANAGED_BY: CONTROLLER},
+                "managedFields": [{
+                    "manager": "kube-apiserver",
+                    "operation": "Update",
+                    "apiVersion": "networking.k8s.io/v1",
+                    "time": now,
+                    "fieldsType": "FieldsV1",
+                    "fieldsV1": {
+                        "f:metadata": {"f:labels": {".": {}, LABELS_OWNED[0]: {}, LABELS_OWNED[1]: {}}},
+                        "f:spec": {"f:parentRef": {".": {}, "f:group": {}, "f:name": {}, "f:namespace": {},
+                            "f:resource": {}}},
+                    },
+                }],
             },
             "spec": {"parentRef": {"group": "", "resource": "services",
                 "namespace": object::namespace(service), "name": object::name(service)}},
@@ -130,7 +145,8 @@ impl Claims {
         Ok((PortMap::from_bytes(self.ports.clone(), &data), Some(found.mod_revision)))
     }
 
-    fn range_text(&self) -> String {
+    /// As `30000-32767`.
+    pub(super) fn range_text(&self) -> String {
         format!("{}-{}", self.ports.start(), self.ports.end())
     }
 
@@ -166,6 +182,11 @@ impl Claims {
     }
 }
 
+/// As metadata has times.
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// The service an IPAddress belongs to, by namespace and name.
 pub(super) fn parent(address: &Object) -> Option<(&str, &str)> {
     let parent = at(address, &["spec", "parentRef"]);
@@ -178,18 +199,22 @@ pub(super) fn is_managed(address: &CachedObject) -> bool {
     address.labels.iter().any(|(key, value)| key == MANAGED_BY && value == CONTROLLER)
 }
 
-struct Removal;
+/// Takes an object away as a delete would: one with finalizers is marked, for those who hold it to finish.
+pub(super) struct Removal;
 
 #[async_trait]
 impl Update for Removal {
     async fn apply(&mut self, current: Option<Object>) -> Result<Decision, Status> {
-        let held = current.as_ref().is_some_and(|c| {
-            field(field(c, "metadata"), "finalizers").as_array().is_some_and(|list| !list.is_empty())
-        });
-        match current {
-            // Somebody wants to see it go: it is theirs to finish.
-            Some(object) if held => Ok(Decision::Write { object, ttl_seconds: None }),
-            _ => Ok(Decision::Delete),
+        let Some(mut object) = current else { return Ok(Decision::Delete) };
+        let metadata = object::metadata_mut(&mut object);
+        let held = metadata.get("finalizers").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+        if !held {
+            return Ok(Decision::Delete);
         }
+        if !metadata.contains_key("deletionTimestamp") {
+            metadata.insert("deletionTimestamp".into(), now().into());
+            metadata.insert("deletionGracePeriodSeconds".into(), 0.into());
+        }
+        Ok(Decision::Write { object, ttl_seconds: None })
     }
 }

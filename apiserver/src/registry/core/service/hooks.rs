@@ -12,12 +12,14 @@ use common::status::Status;
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, Semaphore};
 
-use super::allocation::AddressRange;
-use super::claims::{Claimed, Claims};
-use super::repair::Leaks;
+use super::claims::{Claimed, Claims, GROUP, Removal};
+use super::metrics::ServiceMetrics;
+use super::ranges::Ranges;
+use super::repair::{Leaks, Recorder};
 use super::{cluster_ips, node_ports};
-use crate::object::Object;
-use crate::resources::{Hooks, Registry, Rollback};
+use crate::cacher::{ObjectStore, Preconditions};
+use crate::object::{self, Object};
+use crate::resources::{GroupResource, Hooks, Registry, Rollback};
 
 /// How many writes' addresses and ports may wait to be given back while the store is away.
 const RETURNED_MAX: usize = 10_000;
@@ -26,7 +28,10 @@ const RETURNED_MAX: usize = 10_000;
 pub struct ServiceHooks {
     pub(super) registry: Arc<Registry>,
     pub(super) claims: Claims,
-    pub(super) ranges: Vec<AddressRange>,
+    /// Of `--service-cluster-ip-range`, the default first.
+    pub(super) families: Vec<&'static str>,
+    pub(super) metrics: Arc<ServiceMetrics>,
+    pub(super) recorder: Recorder,
     pub(super) leaks: Mutex<Leaks>,
     /// Nothing is handed out before what is there has been claimed.
     ready: OnceCell<()>,
@@ -57,16 +62,35 @@ impl Held {
 }
 
 impl ServiceHooks {
-    pub fn new(registry: Arc<Registry>, claims: Claims, ranges: Vec<AddressRange>) -> Self {
+    /// `event_ttl_seconds` is how long the events live that tell of what is repaired.
+    pub fn new(
+        registry: Arc<Registry>,
+        claims: Claims,
+        families: Vec<&'static str>,
+        metrics: Arc<ServiceMetrics>,
+        event_ttl_seconds: u64,
+    ) -> Self {
         Self {
+            recorder: Recorder::new(registry.clone(), event_ttl_seconds),
             registry,
             claims,
-            ranges,
+            families,
+            metrics,
             leaks: Mutex::default(),
             ready: OnceCell::new(),
             ports_turn: Semaphore::new(1),
             returned: Arc::default(),
         }
+    }
+
+    pub(super) fn cidrs(&self) -> Result<&Arc<dyn ObjectStore>, Status> {
+        let none = || Status::internal("servicecidrs.networking.k8s.io are not stored by this server");
+        self.registry.get(&GroupResource::new(GROUP, "servicecidrs")).ok_or_else(none)
+    }
+
+    /// What there is to allocate from, as this server knows it.
+    pub(super) fn ranges(&self) -> Result<Ranges, Status> {
+        Ok(Ranges::of(&self.cidrs()?.cached_list("")))
     }
 
     /// Gives back what failed or replaced writes held. What cannot be given back now waits.
@@ -88,12 +112,14 @@ impl ServiceHooks {
             return Ok(());
         }
         let _turn = self.ports_turn.acquire().await;
-        self.claims
-            .change_ports(|map| {
-                held.ports.iter().for_each(|port| map.release(*port));
-                Ok(((), true))
-            })
-            .await
+        let freeing = self.claims.change_ports(|map| {
+            let before = map.used();
+            held.ports.iter().for_each(|port| map.release(*port));
+            Ok(((map.used(), map.size()), map.used() != before))
+        });
+        let (used, size) = freeing.await?;
+        self.metrics.ports_are(used, size);
+        Ok(())
     }
 
     /// What the old service has and the new one does not.
@@ -168,6 +194,16 @@ impl Hooks for ServiceHooks {
         if !held.is_empty() {
             put_back(&self.returned, held);
             self.give_back().await;
+        }
+        // So that a service that is made again at once does not find the endpoints of the old one.
+        let endpoints = self.registry.store("", "endpoints");
+        let (namespace, name) = (object::namespace(service), object::name(service));
+        let any = Preconditions::default();
+        match endpoints.guaranteed_update(namespace, name, &any, false, &mut Removal).await {
+            Err(status) if status.code != 404 => {
+                tracing::warn!(namespace, name, %status, "removing the endpoints of a service");
+            }
+            _ => {}
         }
     }
 }

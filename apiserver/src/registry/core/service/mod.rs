@@ -1,15 +1,17 @@
 //! Services: types and their transitions, and the addresses and ports they own.
 //!
-//! Rules are pure; what there is to hand out is in [`allocation`], what is taken in [`claims`], and [`hooks`] brings
+//! Rules are pure; what there is to hand out is in [`ranges`] and [`allocation`], what is taken in [`claims`], and [`hooks`] brings
 //! the two together around writes: [`families`] says which addresses a service gets, [`addresses`] and [`ports`]
-//! choose. Answers to `pkg/registry/core/service`.
+//! choose, and [`repair`] finds what got out of step. Answers to `pkg/registry/core/service`.
 
 mod addresses;
 pub mod allocation;
 pub mod claims;
 mod families;
 pub mod hooks;
+pub mod metrics;
 mod ports;
+pub mod ranges;
 mod repair;
 #[cfg(test)]
 mod tests;
@@ -30,13 +32,18 @@ pub const RULES: Rules = Rules {
     default,
     prepare_update: transitions::prepare_update,
     validate: validation::validate,
-    validate_update: validation::validate_update,
+    validate_update: transitions::validate_update,
     name: names::dns1035_label,
     status: StatusRule::Split,
     create_on_update: true,
     prepare_create: |service| {
         crate::registry::tree::set(service, "status", json!({"loadBalancer": {}}));
         normalize(service, None);
+        if let Some(spec) = struct_mut(service, "spec")
+            && text(spec, "type") == "ExternalName"
+        {
+            remove(spec, "internalTrafficPolicy");
+        }
     },
     ..Rules::PLAIN
 };

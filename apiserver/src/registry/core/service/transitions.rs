@@ -1,27 +1,32 @@
-//! What an update keeps and drops when a service changes its type.
+//! What an update keeps and drops when a service changes its type, and what it may not change.
 
+use common::status::FieldErrors;
 use serde_json::{Value, json};
 
 use super::{
-    externally_accessible, needs_cluster_ip, needs_health_check_port, needs_node_port, node_ports, normalize,
+    externally_accessible, is_headless, needs_cluster_ip, needs_health_check_port, needs_node_port, normalize,
 };
 use crate::object::Object;
-use crate::registry::tree::{carry, field, int, is_zero, items, items_mut, remove, same, struct_mut, text};
+use crate::registry::tree::{
+    carry, field, int, is_zero, items, items_mut, remove, same, strings, struct_mut, text,
+};
 
 /// Carries over what the server allocated and the client left out, and wipes what the new type has no use for
 /// and the client did not touch.
 pub(super) fn prepare_update(service: &mut Object, old: &Object) {
-    normalize(service, Some(old));
     let before = field(old, "spec");
-    let ports_unchanged = node_ports(service) == node_ports(old);
-    let Some(spec) = struct_mut(service, "spec") else { return };
-    if needs_cluster_ip(before) && needs_cluster_ip(spec) {
+    if let Some(spec) = struct_mut(service, "spec")
+        && needs_cluster_ip(before)
+        && needs_cluster_ip(spec)
+    {
         for key in ["clusterIP", "clusterIPs"] {
             if is_zero(field(spec, key)) {
                 carry(spec, before, key);
             }
         }
     }
+    normalize(service, Some(old));
+    let Some(spec) = struct_mut(service, "spec") else { return };
     if needs_node_port(before) && needs_node_port(spec) {
         carry_node_ports(spec, before);
     }
@@ -41,7 +46,10 @@ pub(super) fn prepare_update(service: &mut Object, old: &Object) {
     if needs_cluster_ip(before) && !needs_cluster_ip(spec) {
         drop_if_same(spec, &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"]);
     }
-    if needs_node_port(before) && !needs_node_port(spec) && ports_unchanged {
+    let may_have_ports = |spec: &Value| matches!(text(spec, "type"), "NodePort" | "LoadBalancer");
+    let had = port_numbers(before);
+    let none_new = port_numbers(spec).iter().all(|port| had.contains(port));
+    if may_have_ports(before) && !may_have_ports(spec) && none_new {
         for port in items_mut(spec, "ports") {
             remove(port, "nodePort");
         }
@@ -57,28 +65,106 @@ pub(super) fn prepare_update(service: &mut Object, old: &Object) {
     if externally_accessible(before) && !externally_accessible(spec) {
         drop_if_same(spec, &["externalTrafficPolicy"]);
     }
-    if text(spec, "type") == "ExternalName" && text(before, "type") != "ExternalName" {
-        drop_if_same(spec, &["internalTrafficPolicy"]);
+    if text(spec, "type") == "ExternalName" {
+        remove(spec, "internalTrafficPolicy");
     }
     if was_only_balancer && let Some(status) = struct_mut(service, "status") {
         crate::registry::tree::set(status, "loadBalancer", json!({}));
     }
 }
 
-/// A port without a node port gets the one that the same port had, unless another now claims it.
+fn port_numbers(spec: &Value) -> Vec<i64> {
+    items(spec, "ports").iter().filter_map(|port| int(port, "nodePort")).filter(|n| *n != 0).collect()
+}
+
+/// A port without a node port gets the one that the port of the same name had, unless that is still in use.
 fn carry_node_ports(spec: &mut Value, before: &Value) {
-    let claimed: Vec<i64> = items(spec, "ports").iter().filter_map(|p| int(p, "nodePort")).collect();
+    let now = port_numbers(spec);
+    let kept: Vec<i64> = port_numbers(before).into_iter().filter(|port| now.contains(port)).collect();
     for port in items_mut(spec, "ports") {
         if int(port, "nodePort").unwrap_or(0) != 0 {
             continue;
         }
-        let twin = items(before, "ports")
-            .iter()
-            .find(|p| int(p, "port") == int(port, "port") && text(p, "protocol") == text(port, "protocol"));
-        if let Some(number) =
-            twin.and_then(|p| int(p, "nodePort")).filter(|n| *n != 0 && !claimed.contains(n))
-        {
+        // Names differ within a service, so the last of a name is the only one.
+        let twin = items(before, "ports").iter().rev().find(|p| text(p, "name") == text(port, "name"));
+        if let Some(number) = twin.and_then(|p| int(p, "nodePort")).filter(|n| *n != 0 && !kept.contains(n)) {
             crate::registry::tree::set(port, "nodePort", number);
         }
+    }
+}
+
+/// What an update may not change.
+pub(super) fn validate_update(new: &Object, old: &Object, errors: &mut FieldErrors) {
+    let (spec, before) = (field(new, "spec"), field(old, "spec"));
+    let external = |spec: &Value| text(spec, "type") == "ExternalName";
+    if !external(spec) && !external(before) {
+        addresses_stay(spec, before, errors);
+        families_stay(spec, before, errors);
+    }
+    let class = "loadBalancerClass";
+    let balancer = |spec: &Value| text(spec, "type") == "LoadBalancer";
+    if balancer(spec) && balancer(before) && !same(field(spec, class), field(before, class)) {
+        errors.invalid("spec.loadBalancerClass", field(spec, class), "may not change once set");
+    }
+    let checked = "healthCheckNodePort";
+    if needs_health_check_port(before)
+        && needs_health_check_port(spec)
+        && int(spec, checked) != int(before, checked)
+    {
+        errors.forbidden("spec.healthCheckNodePort", "field is immutable");
+    }
+}
+
+/// The second of two may come, and go where the policy says so; the first stays.
+fn addresses_stay(spec: &Value, before: &Value, errors: &mut FieldErrors) {
+    if is_headless(before) && is_headless(spec) {
+        return;
+    }
+    let (now, then) = (strings(spec, "clusterIPs"), strings(before, "clusterIPs"));
+    let path = |i: usize| format!("spec.clusterIPs[{i}]");
+    if now.is_empty() && !then.is_empty() {
+        errors.invalid(path(0), &now, "primary clusterIP can not be unset");
+    }
+    let compared = if now.len() == then.len() { now.len() } else { 1 };
+    for (i, (a, b)) in now.iter().zip(&then).take(compared).enumerate() {
+        if a != b {
+            errors.invalid(path(i), &now, "may not change once set");
+        }
+    }
+    if then.len() > now.len() && now.len() == 1 {
+        must_be_single(spec, "clusterIP", errors);
+    }
+}
+
+fn families_stay(spec: &Value, before: &Value, errors: &mut FieldErrors) {
+    if is_headless(before) || is_headless(spec) {
+        return;
+    }
+    let (now, then) = (strings(spec, "ipFamilies"), strings(before, "ipFamilies"));
+    let path = "spec.ipFamilies[0]";
+    if now.len() == then.len() {
+        for _ in now.iter().zip(&then).filter(|(a, b)| a != b) {
+            errors.invalid(path, &now, "may not change once set");
+        }
+        return;
+    }
+    if then.len() > now.len() && strings(spec, "clusterIPs").is_empty() {
+        errors.invalid(path, &now, "primary ipFamily can not be unset");
+    }
+    if let (Some(a), Some(b)) = (now.first(), then.first())
+        && a != b
+    {
+        errors.invalid(path, strings(spec, "clusterIPs"), "may not change once set");
+    }
+    if then.len() > now.len() && now.len() == 1 {
+        must_be_single(spec, "ipFamily", errors);
+    }
+}
+
+fn must_be_single(spec: &Value, what: &str, errors: &mut FieldErrors) {
+    let policy = field(spec, "ipFamilyPolicy");
+    if policy.as_str() != Some("SingleStack") {
+        let detail = format!("must be set to 'SingleStack' when releasing the secondary {what}");
+        errors.invalid("spec.ipFamilyPolicy", policy, detail);
     }
 }

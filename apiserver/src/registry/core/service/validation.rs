@@ -125,7 +125,8 @@ fn affinity(spec: &Value, errors: &mut FieldErrors) {
     }
 }
 
-fn addresses(spec: &Value, errors: &mut FieldErrors) {
+/// What must hold before families and addresses are chosen.
+pub(super) fn addresses(spec: &Value, errors: &mut FieldErrors) {
     let (ip, ips) = (text(spec, "clusterIP"), strings(spec, "clusterIPs"));
     match (ip.is_empty(), ips.first()) {
         (false, None) => errors.required("spec.clusterIPs", ""),
@@ -241,6 +242,11 @@ fn balancer_fields(spec: &Value, kind: &str, errors: &mut FieldErrors) {
     if balancer && !has(spec, "allocateLoadBalancerNodePorts") {
         errors.required("allocateLoadBalancerNodePorts", "");
     }
+    if let Some(class) = field(spec, "loadBalancerClass").as_str().filter(|_| balancer) {
+        for message in names::qualified_name(class) {
+            errors.invalid("spec.loadBalancerClass", class, message);
+        }
+    }
     for key in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
         if has(spec, key) && !balancer {
             errors.forbidden(format!("spec.{key}"), "may only be used when `type` is 'LoadBalancer'");
@@ -279,34 +285,5 @@ fn traffic_policies(spec: &Value, kind: &str, errors: &mut FieldErrors) {
         if !known.contains(&distribution) {
             errors.not_supported("spec.trafficDistribution", distribution, &known);
         }
-    }
-}
-
-pub(super) fn validate_update(new: &Object, old: &Object, errors: &mut FieldErrors) {
-    let (spec, before) = (field(new, "spec"), field(old, "spec"));
-    let external = |s: &Value| text(s, "type") == "ExternalName";
-    if external(spec) || external(before) {
-        return;
-    }
-    let (ips, old_ips) = (strings(spec, "clusterIPs"), strings(before, "clusterIPs"));
-    match (ips.first(), old_ips.first()) {
-        (None, Some(_)) => {
-            errors.invalid("spec.clusterIPs[0]", &ips, "primary clusterIP can not be unset");
-        }
-        (Some(a), Some(b)) if a != b => {
-            errors.invalid("spec.clusterIPs[0]", &ips, "may not change once set");
-        }
-        _ => {}
-    }
-    let (families, old_families) = (strings(spec, "ipFamilies"), strings(before, "ipFamilies"));
-    if let (Some(a), Some(b)) = (families.first(), old_families.first())
-        && a != b
-    {
-        errors.invalid("spec.ipFamilies[0]", a, "may not change once set");
-    }
-    let class = "loadBalancerClass";
-    let balancer = |s: &Value| text(s, "type") == "LoadBalancer";
-    if balancer(spec) && balancer(before) && text(spec, class) != text(before, class) {
-        errors.invalid("spec.loadBalancerClass", text(spec, class), "may not change once set");
     }
 }
