@@ -280,6 +280,9 @@ impl Strategy for StatusStrategy {
         if let Some(generation) = tree::at(old, &["metadata", "generation"]).as_i64() {
             object::metadata_mut(object).insert("generation".into(), json!(generation));
         }
+        if self.resets.contains(&["metadata"].as_slice()) {
+            carry_metadata(object, old);
+        }
         (self.rules.prepare_status)(object, old);
         self.gated.drop_disabled(object, Some(old), Through::View);
     }
@@ -356,6 +359,23 @@ pub fn carry_all_but(object: &mut Object, old: &Object, open: &[&str]) {
     }
 }
 
+/// What no change of status touches, for kinds whose status owns no metadata.
+fn carry_metadata(object: &mut Object, old: &Object) {
+    for key in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "labels",
+        "annotations",
+        "finalizers",
+        "ownerReferences",
+    ] {
+        match tree::at(old, &["metadata", key]) {
+            Value::Null => object::metadata_mut(object).remove(key),
+            value => object::metadata_mut(object).insert(key.into(), value.clone()),
+        };
+    }
+}
+
 fn set_generation(rule: Generation, object: &mut Object, old: &Object) {
     let before = tree::at(old, &["metadata", "generation"]).as_i64();
     let moved = match rule {
@@ -414,6 +434,11 @@ mod tests {
         assert_eq!(new["spec"], json!({"a": 1}));
         assert_eq!(new["status"], json!({"s": 2}));
         assert_eq!(new["metadata"]["generation"], 3);
+
+        let mut new = object(json!({"a": 2}), json!({"s": 2}));
+        new["metadata"]["labels"] = json!({"a": "b"});
+        StatusStrategy::new(Rules::SPLIT, &[&["spec"], &["metadata"]]).prepare_for_update(&mut new, &old);
+        assert!(new["metadata"].get("labels").is_none());
     }
 
     #[test]
