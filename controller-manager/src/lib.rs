@@ -26,5 +26,6 @@ pub mod replicaset;
 pub mod resourcequota;
 pub mod rootca;
 pub mod serviceaccount;
+pub mod servicecidrs;
 pub mod tainteviction;
 pub mod views;

@@ -4,7 +4,7 @@ use crate::daemon::Context;
 use crate::{
     bootstrap, certificates, clusterroleaggregation, deployment, endpoint, endpointslice, garbagecollector,
     namespace, nodeipam, nodelifecycle, podgc, replicaset, resourcequota, rootca, serviceaccount,
-    tainteviction,
+    servicecidrs, tainteviction,
 };
 
 /// One controller.
@@ -85,6 +85,12 @@ pub const CONTROLLERS: &[Row] = &[
         "clusterrole-aggregation-controller",
         clusterroleaggregation::start,
     ),
+    row(
+        "service-cidr-controller",
+        "service-cidr-controller",
+        "service-cidrs-controller",
+        servicecidrs::start,
+    ),
     row("bootstrap-signer-controller", "bootstrapsigner", "bootstrap-signer", bootstrap::signer::start)
         .when_named(),
     row("token-cleaner-controller", "tokencleaner", "token-cleaner", bootstrap::cleaner::start).when_named(),
@@ -107,7 +113,6 @@ const UPSTREAM_ONLY: &[&str] = &[
     "persistentvolumeclaim-protection-controller",
     "replicationcontroller-controller",
     "resourceclaim-controller",
-    "service-cidr-controller",
     "serviceaccount-token-controller",
     "statefulset-controller",
     "ttl-after-finished-controller",

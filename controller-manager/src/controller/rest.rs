@@ -90,6 +90,19 @@ impl Rest {
         self.send(request::<K>(namespace).patch(name, &pp, &Patch::Apply(body))).await
     }
 
+    /// [`Rest::apply`] on `status`.
+    pub async fn apply_status<K: View>(
+        &self,
+        namespace: &str,
+        name: &str,
+        manager: &str,
+        body: &Value,
+    ) -> kube::Result<K> {
+        let pp = PatchParams::apply(manager).force();
+        let patch = Patch::Apply(body);
+        self.send(request::<K>(namespace).patch_subresource("status", name, &pp, &patch)).await
+    }
+
     /// Reads the object past the caches, merges `body` into it as a merge patch would, and puts it back, because
     /// upstream's roles let most controllers update but not patch. `metadata.uid` and
     /// `metadata.resourceVersion` in `body` are conditions, as they are in a patch.

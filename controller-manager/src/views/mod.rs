@@ -17,7 +17,10 @@ pub use core::{
     NamespaceStatus, Node, NodeSpec, NodeStatus, Pod, PodCondition, PodIp, PodSpec, PodStatus, ResourceQuota,
     Restarts, Secret, ServiceAccount, Taint, Toleration,
 };
-pub use network::{EndpointSlice, Endpoints, Service, ServicePort, ServiceSpec};
+pub use network::{
+    EndpointSlice, Endpoints, IpAddress, Service, ServiceCidr, ServiceCidrSpec, ServiceCidrStatus,
+    ServicePort, ServiceSpec,
+};
 pub use policy::{CertificateSigningRequest, CsrSpec, CsrStatus};
 pub use rbac::{AggregationRule, ClusterRole, PolicyRule};
 pub use template::{POD_TEMPLATE_HASH, Template};

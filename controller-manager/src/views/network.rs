@@ -1,4 +1,4 @@
-//! Views of services and the two kinds that list what serves them.
+//! Views of services, the two kinds that list what serves them, and the two that say where their addresses are from.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Deserialize;
 
-use super::nullable;
+use super::{Condition, nullable};
 use crate::controller::View;
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -86,3 +86,40 @@ pub struct Endpoints {
 
 common::view_of!(Endpoints, k8s_openapi::api::core::v1::Endpoints);
 impl View for Endpoints {}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ServiceCidr {
+    #[serde(deserialize_with = "common::view::metadata")]
+    pub metadata: ObjectMeta,
+    pub spec: ServiceCidrSpec,
+    pub status: ServiceCidrStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ServiceCidrSpec {
+    #[serde(deserialize_with = "nullable")]
+    pub cidrs: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ServiceCidrStatus {
+    #[serde(deserialize_with = "nullable")]
+    pub conditions: Vec<Condition>,
+}
+
+common::view_of!(ServiceCidr, k8s_openapi::api::networking::v1::ServiceCIDR);
+impl View for ServiceCidr {}
+
+/// Its name is the address, its labels say whose it is; what it belongs to nobody here asks.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct IpAddress {
+    #[serde(deserialize_with = "common::view::metadata")]
+    pub metadata: ObjectMeta,
+}
+
+common::view_of!(IpAddress, k8s_openapi::api::networking::v1::IPAddress);
+impl View for IpAddress {}
