@@ -91,8 +91,7 @@ impl Subresource for Binding {
         let mut binding = read(&request.request.parts.headers, request.request.body).await?;
         let dry_run = query(&ctx, "dryRun") == "All";
         let info = &ctx.info;
-        if !info.name.is_empty() && !object::name(&binding).is_empty() && object::name(&binding) != info.name
-        {
+        if !info.name.is_empty() && object::name(&binding) != info.name {
             return Err(Status::bad_request("name in URL does not match name in Binding object"));
         }
         let name = if info.name.is_empty() { object::name(&binding).to_owned() } else { info.name.clone() };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use common::status::{Status, StatusCause};
+use common::status::{FieldErrors, Status, StatusCause};
 use serde_json::{Value, json};
 
 use super::{Change, admit, query_all, read, success};
@@ -13,7 +13,7 @@ use crate::registry::core::pod;
 use crate::registry::deps::Deps;
 use crate::registry::pod_template::metadata::matcher;
 use crate::registry::tree::{
-    at, field, has, int, items, list_mut, map_mut, set, string_map, strings, struct_mut, text,
+    at, field, flag, has, int, items, list_mut, map_mut, set, string_map, strings, struct_mut, text,
 };
 use crate::request::Response;
 use crate::resources::{Registry, Subresource, SubresourceRequest};
@@ -264,6 +264,13 @@ impl Subresource for Eviction {
         let info = &ctx.info;
         if object::name(&eviction) != info.name {
             return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+        }
+        let ignore = "ignoreStoreReadErrorWithClusterBreakingPotential";
+        if flag(&options, ignore) {
+            let mut errors = FieldErrors::new();
+            let detail = "can not be set for pod eviction, try after removing the option";
+            errors.invalid(format!("deleteOptions.{ignore}"), true, detail);
+            return Err(Status::invalid("policy", "Eviction", &info.name, &errors));
         }
         let (asked, said) = (query_all(&ctx, "dryRun"), strings(&options, "dryRun"));
         if !asked.is_empty() && !said.is_empty() && asked != said {

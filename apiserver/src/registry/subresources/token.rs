@@ -53,12 +53,14 @@ impl Token {
     /// What the token is bound to; true when to a pod.
     async fn bind(&self, account: &Object, wanted: &Value, bindings: &mut Bindings) -> Result<bool, Status> {
         let (kind, name) = (text(wanted, "kind"), text(wanted, "name"));
-        let (version, namespace) = (text(wanted, "apiVersion"), object::namespace(account));
+        let namespace = object::namespace(account);
+        let (group, version) =
+            text(wanted, "apiVersion").split_once('/').unwrap_or(("", text(wanted, "apiVersion")));
         let get = async |resource: &str, namespace: &str, name: &str| -> Result<Object, Status> {
             Ok(self.deps.registry.store("", resource).get(namespace, name, None).await?.tree())
         };
-        let found = match (version, kind) {
-            ("v1", "Pod") => {
+        let found = match (group, kind) {
+            ("", "Pod") => {
                 let pod = get("pods", namespace, name).await?;
                 if str_at(&pod, &["spec", "serviceAccountName"]) != object::name(account) {
                     return Err(Status::bad_request(format!(
@@ -77,18 +79,17 @@ impl Token {
                 bindings.pod = Some(reference(&pod));
                 pod
             }
-            ("v1", "Node") => {
+            ("", "Node") => {
                 let node = get("nodes", "", name).await?;
                 bindings.node = Some(reference(&node));
                 node
             }
-            ("v1", "Secret") => {
+            ("", "Secret") => {
                 let secret = get("secrets", namespace, name).await?;
                 bindings.secret = Some(reference(&secret));
                 secret
             }
             _ => {
-                let (group, version) = version.split_once('/').unwrap_or(("", version));
                 return Err(Status::bad_request(format!(
                     "cannot bind token to object of type {group}/{version}, Kind={kind}"
                 )));
