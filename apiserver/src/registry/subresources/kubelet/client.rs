@@ -160,7 +160,7 @@ where
     Ok(sender)
 }
 
-fn authority(target: &Target) -> String {
+pub(super) fn authority(target: &Target) -> String {
     let host = target.host.trim_matches(['[', ']']);
     if host.contains(':') { format!("[{host}]:{}", target.port) } else { format!("{host}:{}", target.port) }
 }

@@ -8,6 +8,7 @@
 mod channels;
 mod client;
 mod proxy;
+mod rewrite;
 mod stream;
 mod tunnel;
 
@@ -15,18 +16,21 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use common::status::Status;
-use http::HeaderMap;
+use http::header::LOCATION;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 
 use super::{encode, query, query_all};
 use crate::object::{self, Object, str_at};
 use crate::registry::deps::Deps;
 use crate::registry::tree::{at, field, items, text};
-use crate::request::{RequestContext, Response, empty};
+use crate::request::{ApiRequest, RequestContext, Response, empty};
 use crate::resources::{Subresource, SubresourceRequest};
 
 pub use client::KubeletClient;
 pub(super) use client::Peer;
+use client::authority;
+use proxy::Id;
 pub use proxy::{Backend, Proxy};
 
 /// The port of a kubelet that does not say.
@@ -157,15 +161,43 @@ impl Kubelet {
         Ok(out)
     }
 
+    /// The kubelet with the server's own certificate; any other port of the node as anybody would ask it.
     async fn node_target(&self, ctx: &RequestContext) -> Result<Target, Status> {
-        let (name, port) = match ctx.info.name.rsplit_once(':') {
-            Some((name, port)) => (name, port.parse::<u16>().ok()),
-            None => (ctx.info.name.as_str(), None),
-        };
-        let (host, own) = self.address(name).await?;
+        let id = Id::parse(&ctx.info.name)
+            .ok_or_else(|| Status::bad_request(format!("invalid node request {:?}", ctx.info.name)))?;
+        let (host, own) = self.address(id.name).await?;
         let path_and_query = proxied_path(ctx);
-        Ok(Target { host, port: port.unwrap_or(own), path_and_query, peer: Peer::Kubelet })
+        if id.port.is_empty() || id.port == own.to_string() {
+            return Ok(Target { host, port: own, path_and_query, peer: Peer::Kubelet });
+        }
+        let wrong =
+            |_| Status::bad_request(format!("invalid node request {:?}: invalid port", ctx.info.name));
+        let port = id.port.parse().map_err(wrong)?;
+        let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await;
+        let found = found.map_err(|error| Status::bad_request(error.to_string()))?;
+        if found.into_iter().any(|address| !proxy::is_allowed(&address.ip())) {
+            return Err(Status::bad_request("address not allowed"));
+        }
+        Ok(Target { host, port, path_and_query, peer: id.peer })
     }
+}
+
+/// A page's relative links need the slash behind `proxy`: reads without it are sent there.
+fn redirect(request: &ApiRequest) -> Option<Result<Response, Status>> {
+    let (ctx, parts) = (&request.ctx, &request.parts);
+    let reads = matches!(parts.method, Method::GET | Method::HEAD);
+    let bare = ctx.info.parts.is_empty() && !parts.uri.path().ends_with('/');
+    if !reads || !bare || upgrade(&parts.headers).is_some() {
+        return None;
+    }
+    let query = if ctx.query.is_empty() { String::new() } else { format!("?{}", ctx.query) };
+    let location = HeaderValue::try_from(format!("{}/{query}", parts.uri.path()));
+    Some(location.map_err(|e| Status::bad_request(e.to_string())).map(|location| {
+        let mut response = Response::new(empty());
+        *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+        response.headers_mut().insert(LOCATION, location);
+        response
+    }))
 }
 
 /// What comes after `proxy` in the request's address.
@@ -268,7 +300,10 @@ impl Subresource for Kubelet {
             }
             Door::NodeProxy => {
                 let target = self.node_target(&ctx).await?;
-                stream::forward(&self.client, &target, request.request).await
+                if let Some(answer) = redirect(&request.request) {
+                    return answer;
+                }
+                rewrite::forward(&self.client, &target, request.request).await
             }
             Door::Exec | Door::Attach | Door::PortForward => {
                 let protocol = upgrade(&request.request.parts.headers)

@@ -1,24 +1,22 @@
 //! `pods/proxy` and `services/proxy`: HTTP through the server to the network of pods.
 //!
 //! A service's request goes to one of its ready endpoints that really is a pod. What a pod answers passes as it
-//! is; links in it are not rewritten. No credentials of the client or of the server reach a pod.
+//! is, but for where it redirects to ([`rewrite`]); links in pages are not rewritten. No credentials of the client or of the server reach a pod.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use common::status::Status;
-use http::header::LOCATION;
-use http::{HeaderValue, Method, StatusCode};
 use rand::seq::SliceRandom;
 use serde_json::Value;
 
 use super::client::{KubeletClient, Peer};
-use super::{Target, proxied_path, stream};
+use super::{Target, proxied_path, rewrite};
 use crate::object::{Object, str_at};
 use crate::registry::deps::Deps;
 use crate::registry::tree::{field, int, items, text};
-use crate::request::{RequestContext, Response, empty};
+use crate::request::{RequestContext, Response};
 use crate::resources::{Subresource, SubresourceRequest};
 
 /// The ports of a pod that names none.
@@ -41,30 +39,32 @@ pub struct Proxy {
 
 /// `name`, `name:port` or `scheme:name:port`.
 #[derive(Debug, PartialEq, Eq)]
-struct Id<'a> {
-    peer: Peer,
-    name: &'a str,
-    port: &'a str,
+pub(super) struct Id<'a> {
+    pub peer: Peer,
+    pub name: &'a str,
+    pub port: &'a str,
 }
 
-fn parse(id: &str) -> Option<Id<'_>> {
-    let parts: Vec<&str> = id.split(':').collect();
-    let (scheme, name, port) = match parts.as_slice() {
-        [name] => ("", *name, ""),
-        [name, port] => ("", *name, *port),
-        [scheme, name, port] => (*scheme, *name, *port),
-        _ => return None,
-    };
-    let peer = match scheme {
-        "" | "http" => Peer::Http,
-        "https" => Peer::Https,
-        _ => return None,
-    };
-    (!name.is_empty()).then_some(Id { peer, name, port })
+impl<'a> Id<'a> {
+    pub fn parse(id: &'a str) -> Option<Self> {
+        let parts: Vec<&str> = id.split(':').collect();
+        let (scheme, name, port) = match parts.as_slice() {
+            [name] => ("", *name, ""),
+            [name, port] => ("", *name, *port),
+            [scheme, name, port] => (*scheme, *name, *port),
+            _ => return None,
+        };
+        let peer = match scheme {
+            "" | "http" => Peer::Http,
+            "https" => Peer::Https,
+            _ => return None,
+        };
+        (!name.is_empty()).then_some(Id { peer, name, port })
+    }
 }
 
 /// An address of a pod's own, not of the server's machine or link (Go's `IsGlobalUnicast`).
-fn is_allowed(ip: &IpAddr) -> bool {
+pub(super) fn is_allowed(ip: &IpAddr) -> bool {
     let link_local = match ip {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),
@@ -169,7 +169,7 @@ impl Proxy {
     async fn target(&self, ctx: &RequestContext) -> Result<Target, Status> {
         let info = &ctx.info;
         let what = if self.backend == Backend::Pod { "pod" } else { "service" };
-        let id = parse(&info.name)
+        let id = Id::parse(&info.name)
             .ok_or_else(|| Status::bad_request(format!("invalid {what} request {:?}", info.name)))?;
         let (host, port) = match self.backend {
             Backend::Pod => pod_address(&self.get("pods", &info.namespace, id.name).await?, &id)?,
@@ -184,26 +184,19 @@ impl Subresource for Proxy {
     async fn serve(&self, request: SubresourceRequest) -> Result<Response, Status> {
         let ctx = request.request.ctx.clone();
         let target = self.target(&ctx).await?;
-        let parts = &request.request.parts;
-        // A page's relative links need the slash.
-        let reads = matches!(parts.method, Method::GET | Method::HEAD);
-        if reads && ctx.info.parts.is_empty() && !parts.uri.path().ends_with('/') {
-            let query = if ctx.query.is_empty() { String::new() } else { format!("?{}", ctx.query) };
-            let location = format!("{}/{query}", parts.uri.path());
-            let mut response = Response::new(empty());
-            *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
-            let location = HeaderValue::try_from(location).map_err(|e| Status::bad_request(e.to_string()))?;
-            response.headers_mut().insert(LOCATION, location);
-            return Ok(response);
+        if let Some(answer) = super::redirect(&request.request) {
+            return answer;
         }
-        stream::forward(&self.client, &target, request.request).await
+        rewrite::forward(&self.client, &target, request.request).await
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::stream;
     use super::*;
-    use http::Request;
+    use crate::request::empty;
+    use http::{Request, StatusCode};
     use http_body_util::BodyExt;
     use serde_json::json;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -245,12 +238,12 @@ mod tests {
 
     #[test]
     fn names_say_scheme_and_port() {
-        assert_eq!(parse("a"), Some(Id { peer: Peer::Http, name: "a", port: "" }));
-        assert_eq!(parse("a:80"), Some(Id { peer: Peer::Http, name: "a", port: "80" }));
-        assert_eq!(parse("https:a:web"), Some(Id { peer: Peer::Https, name: "a", port: "web" }));
-        assert_eq!(parse("https:a:"), Some(Id { peer: Peer::Https, name: "a", port: "" }));
+        assert_eq!(Id::parse("a"), Some(Id { peer: Peer::Http, name: "a", port: "" }));
+        assert_eq!(Id::parse("a:80"), Some(Id { peer: Peer::Http, name: "a", port: "80" }));
+        assert_eq!(Id::parse("https:a:web"), Some(Id { peer: Peer::Https, name: "a", port: "web" }));
+        assert_eq!(Id::parse("https:a:"), Some(Id { peer: Peer::Https, name: "a", port: "" }));
         for bad in ["", ":80", "ftp:a:1", "a:b:c:d"] {
-            assert_eq!(parse(bad), None, "{bad}");
+            assert_eq!(Id::parse(bad), None, "{bad}");
         }
     }
 
@@ -260,14 +253,14 @@ mod tests {
             json!({"spec": {"containers": [{}, {"ports": [{"containerPort": 8080}]}]},
             "status": {"podIP": ip}})
         };
-        let id = parse("a").expect("valid");
+        let id = Id::parse("a").expect("valid");
         assert_eq!(pod_address(&pod("10.0.0.5"), &id).expect("allowed"), ("10.0.0.5".to_owned(), 8080));
-        let id = parse("a:81").expect("valid");
+        let id = Id::parse("a:81").expect("valid");
         assert_eq!(pod_address(&pod("fd00::5"), &id).expect("allowed"), ("fd00::5".to_owned(), 81));
         for ip in ["", "127.0.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0", "::1", "fe80::1"] {
             assert_eq!(pod_address(&pod(ip), &id).expect_err(ip).message, "address not allowed");
         }
-        let id = parse("a:web").expect("valid");
+        let id = Id::parse("a:web").expect("valid");
         assert_eq!(pod_address(&pod("10.0.0.5"), &id).expect_err("no number").code, 400);
     }
 
