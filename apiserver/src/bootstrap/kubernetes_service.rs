@@ -47,9 +47,12 @@ pub fn start(
     let stop = tasks.stop_token();
     tasks.spawn("kubernetes service", async move {
         let keeper = Keeper { config, loopback, registry, store };
+        // Ports are put right once: servers with different ones would never agree.
+        let mut ports_too = true;
         while !stop.is_cancelled() {
-            if let Err(error) = keeper.keep().await {
-                tracing::warn!(%error, "keeping the kubernetes service");
+            match keeper.keep(ports_too).await {
+                Ok(()) => ports_too = false,
+                Err(error) => tracing::warn!(%error, "keeping the kubernetes service"),
             }
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -68,7 +71,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn keep(&self) -> Result<(), Status> {
+    async fn keep(&self, ports_too: bool) -> Result<(), Status> {
         if self.registry.store("", "services").cached(NAMESPACE, NAME).is_none() {
             let collection = format!("/api/v1/namespaces/{NAMESPACE}/services");
             self.loopback.create(&collection, &self.service()).await?;
@@ -80,7 +83,7 @@ impl Keeper {
                 "no API server IP addresses were listed in storage, refusing to erase all endpoints for the kubernetes Service",
             ));
         }
-        self.publish(&addresses).await
+        self.publish(&addresses, ports_too).await
     }
 
     /// Removes this server's key and address.
@@ -90,7 +93,7 @@ impl Keeper {
             let _ = self.store.delete(&key, held.mod_revision).await;
         }
         if let Ok(addresses) = self.alive().await
-            && let Err(error) = self.publish(&addresses).await
+            && let Err(error) = self.publish(&addresses, false).await
         {
             tracing::debug!(%error, "leaving the kubernetes service");
         }
@@ -137,21 +140,22 @@ impl Keeper {
         Ok(addresses.iter().map(ToString::to_string).collect())
     }
 
-    async fn publish(&self, addresses: &[String]) -> Result<(), Status> {
+    async fn publish(&self, addresses: &[String], ports_too: bool) -> Result<(), Status> {
         let endpoints = endpoints(addresses, self.config.port);
-        self.put("", "endpoints", endpoints, &listed_in_endpoints).await?;
+        self.put("", "endpoints", endpoints, &listed_in_endpoints, ports_too).await?;
         let slice = endpoint_slice(addresses, self.config.port, self.config.advertise_address.is_ipv6());
-        self.put("discovery.k8s.io", "endpointslices", slice, &listed_in_slice).await
+        self.put("discovery.k8s.io", "endpointslices", slice, &listed_in_slice, ports_too).await
     }
 
-    /// Writes `wanted` unless the stored object lists the same addresses. Other fields are written with them
-    /// and not fought over, as upstream.
+    /// Writes `wanted` unless the stored object lists the same addresses, and where asked for the same ports. Other
+    /// fields are written with them and not fought over, as upstream.
     async fn put(
         &self,
         group: &str,
         resource: &str,
         mut wanted: Object,
-        listed: &(dyn Fn(&Object) -> Vec<String> + Sync),
+        listed: &(dyn Fn(&Object) -> Listed + Sync),
+        ports_too: bool,
     ) -> Result<(), Status> {
         let root = if group.is_empty() { "/api".to_owned() } else { format!("/apis/{group}") };
         let collection = format!("{root}/v1/namespaces/{NAMESPACE}/{resource}");
@@ -159,7 +163,11 @@ impl Keeper {
             return self.loopback.create(&collection, &wanted).await;
         };
         let existing = cached.tree();
-        if listed(&existing) == listed(&wanted) {
+        let (is, shall) = (listed(&existing), listed(&wanted));
+        if is.addresses == shall.addresses
+            && is.parts == shall.parts
+            && (is.ports == shall.ports || !ports_too)
+        {
             return Ok(());
         }
         let version = object::resource_version(&existing).to_owned();
@@ -226,18 +234,38 @@ fn endpoint_slice(addresses: &[String], port: u16, ipv6: bool) -> Object {
     })
 }
 
-fn listed_in_endpoints(endpoints: &Object) -> Vec<String> {
-    let addresses = endpoints.pointer("/subsets/0/addresses").and_then(Value::as_array);
-    addresses.into_iter().flatten().map(|a| object::str_at(a, &["ip"]).to_owned()).collect()
+/// What an object says of where the servers are.
+#[derive(Debug, PartialEq, Eq)]
+struct Listed {
+    /// In how many parts it says it; one is right.
+    parts: usize,
+    addresses: Vec<String>,
+    ports: Vec<(String, i64)>,
 }
 
-fn listed_in_slice(slice: &Object) -> Vec<String> {
+fn ports(list: Option<&Value>) -> Vec<(String, i64)> {
+    let number = |port: &Value| port["port"].as_i64().unwrap_or_default();
+    let list = list.and_then(Value::as_array).into_iter().flatten();
+    list.map(|port| (object::str_at(port, &["name"]).to_owned(), number(port))).collect()
+}
+
+fn listed_in_endpoints(endpoints: &Object) -> Listed {
+    let addresses = endpoints.pointer("/subsets/0/addresses").and_then(Value::as_array);
+    Listed {
+        parts: endpoints["subsets"].as_array().map_or(0, Vec::len),
+        addresses: addresses.into_iter().flatten().map(|a| object::str_at(a, &["ip"]).to_owned()).collect(),
+        ports: ports(endpoints.pointer("/subsets/0/ports")),
+    }
+}
+
+fn listed_in_slice(slice: &Object) -> Listed {
     let endpoints = slice.get("endpoints").and_then(Value::as_array);
-    endpoints
-        .into_iter()
-        .flatten()
-        .filter_map(|endpoint| endpoint.pointer("/addresses/0")?.as_str().map(str::to_owned))
-        .collect()
+    let address = |endpoint: &Value| endpoint.pointer("/addresses/0")?.as_str().map(str::to_owned);
+    Listed {
+        parts: 1,
+        addresses: endpoints.into_iter().flatten().filter_map(address).collect(),
+        ports: ports(slice.get("ports")),
+    }
 }
 
 #[cfg(test)]
@@ -247,8 +275,14 @@ mod tests {
     #[test]
     fn both_lists_name_the_same_addresses() {
         let addresses = ["10.0.0.1".to_owned(), "10.0.0.2".to_owned()];
-        assert_eq!(listed_in_endpoints(&endpoints(&addresses, 6443)), addresses);
-        assert_eq!(listed_in_slice(&endpoint_slice(&addresses, 6443, false)), addresses);
+        let expected =
+            Listed { parts: 1, addresses: addresses.to_vec(), ports: vec![("https".to_owned(), 6443)] };
+        assert_eq!(listed_in_endpoints(&endpoints(&addresses, 6443)), expected);
+        assert_eq!(listed_in_slice(&endpoint_slice(&addresses, 6443, false)), expected);
+        let mut split = endpoints(&addresses, 6443);
+        let subset = split["subsets"][0].clone();
+        split["subsets"].as_array_mut().expect("subsets").push(subset);
+        assert_ne!(listed_in_endpoints(&split), expected);
         assert!(endpoints(&[], 6443).get("subsets").is_none());
     }
 }

@@ -31,6 +31,8 @@ use crate::storage::Store;
 const RETRY: Duration = Duration::from_secs(1);
 /// How often what someone may have deleted is put back.
 const RESYNC: Duration = Duration::from_secs(60);
+/// The same for the ranges of services, without which none can be made.
+const RANGES_RESYNC: Duration = Duration::from_secs(10);
 
 /// What bootstrapping needs to know.
 pub struct BootstrapConfig {
@@ -91,15 +93,6 @@ pub fn start(
             let ranges = config.service_ranges;
             attempt("the default service CIDR", || objects::service_cidr(&loopback, &registry, &ranges))
                 .await;
-            if let Some(service) = config.service {
-                kubernetes_service::start(
-                    service,
-                    loopback.clone(),
-                    Arc::clone(&registry),
-                    Arc::clone(&store),
-                    &own_tasks,
-                );
-            }
             if config.rbac {
                 attempt("default roles", || rbac::reconcile(&loopback, &registry)).await;
             }
@@ -110,16 +103,30 @@ pub fn start(
                 attempt("priority and fairness", || flowcontrol::ensure(&loopback, &registry)).await;
             }
             done.flow_control.store(true, Ordering::Release);
+            // Not before: whoever finds this server by the service's endpoints finds it ready.
+            if let Some(service) = config.service {
+                kubernetes_service::start(
+                    service,
+                    loopback.clone(),
+                    Arc::clone(&registry),
+                    Arc::clone(&store),
+                    &own_tasks,
+                );
+            }
             loop {
                 attempt("authentication config map", || config.authentication.write(&loopback, &registry))
                     .await;
-                tokio::time::sleep(RESYNC).await;
+                for _ in 0..RESYNC.as_secs() / RANGES_RESYNC.as_secs() {
+                    tokio::time::sleep(RANGES_RESYNC).await;
+                    attempt("the default service CIDR", || {
+                        objects::service_cidr(&loopback, &registry, &ranges)
+                    })
+                    .await;
+                }
                 attempt("system namespaces", || objects::namespaces(&loopback, &registry)).await;
                 if config.flow_control {
                     attempt("priority and fairness", || flowcontrol::ensure(&loopback, &registry)).await;
                 }
-                attempt("the default service CIDR", || objects::service_cidr(&loopback, &registry, &ranges))
-                    .await;
             }
         };
         stop.run_until_cancelled(begin).await;
