@@ -43,7 +43,7 @@ pub struct Options {
     /// The server's process, for its CPU time and memory.
     #[arg(long)]
     server_pid: Option<u32>,
-    /// Pods to create, read, list and delete, of about 4 KB each.
+    /// Pods to create, read, list and delete, of about 4 KB each as stored.
     #[arg(long, default_value_t = 5000)]
     objects: usize,
     /// Pods to have before memory is measured; with a server command it is then started again.

@@ -87,7 +87,8 @@ impl Shapes {
 
     async fn create(&mut self, server: &Server, report: &mut Report) -> anyhow::Result<()> {
         let concurrency = self.options.concurrency;
-        let (bytes, mut limits) = (objects::pod("web-00000", 0).to_string().len() + 700, Vec::new());
+        let (bytes, mut limits) =
+            (objects::pod("web-00000", 0).to_string().len() + objects::ADDED_BYTES, Vec::new());
         if let Some(etcd) = self.options.etcd() {
             let rate = limits::etcd_puts(&etcd, bytes, concurrency).await?;
             limits.push((format!("etcd's own puts ({concurrency} at a time)"), rate));
