@@ -77,8 +77,9 @@ impl Plugin for NamespaceLifecycle {
         if attributes.operation != Operation::Create {
             return Ok(());
         }
-        let tree = namespace.tree();
-        if str_at(&tree, &["status", "phase"]) == "Terminating" {
+        if namespace.mentions("\"phase\":\"Terminating\"")
+            && str_at(&namespace.tree(), &["status", "phase"]) == "Terminating"
+        {
             return Err(terminating(attributes));
         }
         Ok(())

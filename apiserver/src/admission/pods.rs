@@ -80,6 +80,7 @@ impl Priority {
             .store("scheduling.k8s.io", "priorityclasses")
             .cached_list("")
             .iter()
+            .filter(|c| c.mentions("\"globalDefault\":true"))
             .map(|c| c.tree())
             .filter(|c| flag(c, "globalDefault"))
             .min_by_key(|c| int(c, "value").unwrap_or(0))

@@ -56,6 +56,12 @@ impl CachedObject {
     pub fn tree(&self) -> Object {
         serde_json::from_slice(&self.bytes).expect("cached bytes were parsed when they entered")
     }
+
+    /// Whether a piece of canonical JSON (`"phase":"Terminating"`) stands anywhere in the encoding: where it
+    /// does not, nobody needs the tree to know what the object does not say.
+    pub fn mentions(&self, json: &str) -> bool {
+        memchr::memmem::find(&self.bytes, json.as_bytes()).is_some()
+    }
 }
 
 /// Which objects a list or watch is about.
