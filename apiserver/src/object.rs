@@ -9,40 +9,60 @@ use serde_json::{Map, Value};
 /// An API object as a tree.
 pub type Object = Value;
 
+/// What the encoding of an object is given room for at first.
+const ENCODED_BYTES_USUAL: usize = 4096;
+
 const METADATA_KEY: &[u8] = b"\"metadata\":{";
 
 /// Encodes for storage: canonical order, no resourceVersion. The object must have `kind`, `apiVersion` and a
 /// `metadata` map.
 pub fn encode(object: &Object) -> Bytes {
-    let mut out = BytesMut::with_capacity(1024).writer();
+    let mut out = BytesMut::with_capacity(ENCODED_BYTES_USUAL).writer();
     let empty = Map::new();
     let fields = object.as_object().unwrap_or(&empty);
-    let mut first = true;
-    let mut put = |out: &mut bytes::buf::Writer<BytesMut>, key: &str, value: &Value| {
-        out.get_mut().put_u8(if first { b'{' } else { b',' });
-        first = false;
-        write_json(out, &Value::String(key.to_owned()));
-        out.get_mut().put_u8(b':');
-        write_json(out, value);
-    };
+    let mut separator = b'{';
     for key in ["kind", "apiVersion"] {
-        put(&mut out, key, fields.get(key).unwrap_or(&Value::Null));
+        put_field(&mut out, &mut separator, key, fields.get(key).unwrap_or(&Value::Null));
     }
-    let mut metadata = fields.get("metadata").cloned().unwrap_or_else(|| Value::Object(Map::new()));
-    if let Some(map) = metadata.as_object_mut() {
-        map.remove("resourceVersion");
+    put_key(&mut out, &mut separator, "metadata");
+    match fields.get("metadata") {
+        Some(Value::Object(metadata)) => {
+            let mut inside = b'{';
+            for (key, value) in metadata.iter().filter(|(key, _)| key.as_str() != "resourceVersion") {
+                put_field(&mut out, &mut inside, key, value);
+            }
+            if inside == b'{' {
+                out.get_mut().put_u8(b'{');
+            }
+            out.get_mut().put_u8(b'}');
+        }
+        Some(other) => write_json(&mut out, other),
+        None => out.get_mut().put_slice(b"{}"),
     }
-    put(&mut out, "metadata", &metadata);
     for (key, value) in fields {
         if !matches!(key.as_str(), "kind" | "apiVersion" | "metadata") {
-            put(&mut out, key, value);
+            put_field(&mut out, &mut separator, key, value);
         }
     }
     out.get_mut().put_u8(b'}');
     out.into_inner().freeze()
 }
 
-fn write_json(out: &mut bytes::buf::Writer<BytesMut>, value: &Value) {
+type Out = bytes::buf::Writer<BytesMut>;
+
+fn put_field(out: &mut Out, separator: &mut u8, key: &str, value: &Value) {
+    put_key(out, separator, key);
+    write_json(out, value);
+}
+
+/// `separator` is the brace that opens the map, and a comma from the second key on.
+fn put_key(out: &mut Out, separator: &mut u8, key: &str) {
+    out.get_mut().put_u8(std::mem::replace(separator, b','));
+    write_json(out, key);
+    out.get_mut().put_u8(b':');
+}
+
+fn write_json<T: serde::Serialize + ?Sized>(out: &mut Out, value: &T) {
     serde_json::to_writer(out, value).expect("a tree of JSON values always encodes");
 }
 

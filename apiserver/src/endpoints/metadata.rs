@@ -72,7 +72,7 @@ pub(super) fn carry_generation(object: &mut Object, old: &Object) {
 
 /// Carries over identity and the state of deletion.
 pub(super) fn carry_system_fields(object: &mut Object, old: &Object) {
-    let old = old.get("metadata").cloned().unwrap_or_default();
+    let old = old.get("metadata").unwrap_or(&Value::Null);
     let metadata = metadata_mut(object);
     if metadata.get("uid").and_then(Value::as_str).unwrap_or("").is_empty() {
         set_or_remove(metadata, "uid", old.get("uid").cloned());

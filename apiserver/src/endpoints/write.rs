@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 use common::status::{Status, reason};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::decode::decode;
 use super::handlers::patch::{Apply, Patch};
@@ -140,6 +140,24 @@ pub(super) fn forget_owners(object: &mut Object) -> bool {
     metadata_mut(object).remove("managedFields").is_some()
 }
 
+/// A copy that does not say who owns what.
+fn without_owners(object: &Object) -> Object {
+    let Some(fields) = object.as_object() else { return object.clone() };
+    let copied = |fields: &Map<String, Value>, without: &str| -> Map<String, Value> {
+        fields
+            .iter()
+            .filter(|(key, _)| *key != without)
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    };
+    let mut copy = copied(fields, "metadata");
+    if let Some(metadata) = fields.get("metadata") {
+        let metadata = metadata.as_object().map(|inside| copied(inside, "managedFields").into());
+        copy.insert("metadata".to_owned(), metadata.unwrap_or_default());
+    }
+    Value::Object(copy)
+}
+
 /// What admission is told. `object` is filled in by the caller.
 pub(super) fn attributes<'b>(
     scope: &'b Scope<'_>,
@@ -248,7 +266,9 @@ impl<'s, 'a> Writing<'s, 'a> {
                 object
             }
             Source::Patch(patch) => {
-                patch.apply(scope, scope.served_form(current.clone()), self.options.field_validation)?
+                // Entries that come back as they were are no news, and they are half of an object.
+                let live = if patch.is_about_owners() { current.clone() } else { without_owners(current) };
+                patch.apply(scope, scope.served_form(live), self.options.field_validation)?
             }
             Source::Apply(apply) => return apply.onto(scope, Some(current), &self.options),
         };

@@ -236,7 +236,7 @@ fn entry(manager: Manager) -> Value {
     put("time", time.unwrap_or_default());
     put("fieldsType", "FieldsV1".to_owned());
     put("subresource", identity.subresource);
-    out.insert("fieldsV1".to_owned(), set.into_fields());
+    out.insert("fieldsV1".to_owned(), set.to_fields());
     Value::Object(out)
 }
 

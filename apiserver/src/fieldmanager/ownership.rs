@@ -118,6 +118,6 @@ impl FieldManager<'_> {
 
     /// A set without what nobody owns.
     pub(super) fn ownable(&self, set: Set) -> Set {
-        set.difference(&Set::of_fields(super::SYSTEM_FIELDS))
+        set.without_fields(super::SYSTEM_FIELDS)
     }
 }

@@ -1,6 +1,6 @@
 //! Times that alone changed are no change.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::entries;
 use crate::object::Object;
@@ -30,18 +30,24 @@ pub fn keep_times(new: &mut Object, old: &Object, same: impl Fn(&Value, &Value) 
 }
 
 fn same_but_entries(new: &Object, old: &Object, same: impl Fn(&Value, &Value) -> bool) -> bool {
-    let (Some(a), Some(b)) = (new.as_object(), old.as_object()) else { return false };
-    let null = Value::Null;
-    let metadata = |map: &serde_json::Map<String, Value>| {
-        let mut metadata = map.get("metadata").cloned().unwrap_or_default();
-        if let Some(metadata) = metadata.as_object_mut() {
-            metadata.remove("managedFields");
-        }
-        metadata
-    };
-    a.keys()
-        .chain(b.keys())
-        .filter(|key| key.as_str() != "metadata")
-        .all(|key| same(a.get(key).unwrap_or(&null), b.get(key).unwrap_or(&null)))
-        && same(&metadata(a), &metadata(b))
+    let nothing = Map::new();
+    let [new, old] = [new, old].map(|object| object.as_object().unwrap_or(&nothing));
+    let [new_metadata, old_metadata] =
+        [new, old].map(|fields| fields.get("metadata").and_then(Value::as_object).unwrap_or(&nothing));
+    same_without("managedFields", new_metadata, old_metadata, &same)
+        && same_without("metadata", new, old, &same)
+}
+
+/// Whether two maps agree in all but one key.
+fn same_without(
+    without: &str,
+    a: &Map<String, Value>,
+    b: &Map<String, Value>,
+    same: impl Fn(&Value, &Value) -> bool,
+) -> bool {
+    let nothing = Value::Null;
+    a.keys().chain(b.keys()).filter(|key| key.as_str() != without).all(|key| {
+        let [x, y] = [a, b].map(|map| map.get(key).unwrap_or(&nothing));
+        same(x, y)
+    })
 }

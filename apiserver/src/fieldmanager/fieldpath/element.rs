@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::{Map, Number, Value};
 
@@ -10,7 +11,7 @@ use serde_json::{Map, Number, Value};
 ///
 /// Ordered by that text: fields first, by name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Element(Box<str>);
+pub struct Element(Arc<str>);
 
 /// A text that is no element.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,14 +32,14 @@ impl Element {
         Self(text.into())
     }
 
-    /// The item whose fields have these values. They are sorted by name.
-    pub fn keys(keys: &Map<String, Value>) -> Self {
+    /// The item whose fields, sorted by name, have these values.
+    pub fn keys<'k>(keys: impl IntoIterator<Item = (&'k str, &'k Value)>) -> Self {
         let mut text = String::from("k:{");
-        for (index, (name, value)) in keys.iter().enumerate() {
+        for (index, (name, value)) in keys.into_iter().enumerate() {
             if index > 0 {
                 text.push(',');
             }
-            push_json(&mut text, &Value::String(name.clone()));
+            push_string(&mut text, name);
             text.push(':');
             push_json(&mut text, value);
         }
@@ -68,7 +69,10 @@ impl Element {
         let invalid = |error: &dyn fmt::Display| ElementError::Invalid(format!("{text}: {error}"));
         Ok(Some(match kind {
             "f:" => Self(text.into()),
-            "k:" => Self::keys(&serde_json::from_str(rest).map_err(|e| invalid(&e))?),
+            "k:" => {
+                let keys: Map<String, Value> = serde_json::from_str(rest).map_err(|e| invalid(&e))?;
+                Self::keys(keys.iter().map(|(name, value)| (name.as_str(), value)))
+            }
             "v:" => Self::value(&serde_json::from_str(rest).map_err(|e| invalid(&e))?),
             "i:" => Self(format!("i:{}", rest.parse::<i64>().map_err(|e| invalid(&e))?).into()),
             _ => return Ok(None),
@@ -77,10 +81,6 @@ impl Element {
 
     pub fn text(&self) -> &str {
         &self.0
-    }
-
-    pub fn into_text(self) -> String {
-        self.0.into()
     }
 
     /// The name when it is a field.
@@ -130,15 +130,28 @@ fn shown(json: &str) -> String {
 
 /// JSON as Go writes it: `<`, `>`, `&` and the two line separators escaped, whole numbers without a fraction.
 fn push_json(out: &mut String, value: &Value) {
-    let whole = match value {
-        Value::Number(number) => whole_number(number),
-        _ => None,
-    };
-    let json = whole.map_or_else(|| value.to_string(), |n| n.to_string());
-    if !json.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
-        out.push_str(&json);
-        return;
+    match value {
+        Value::String(text) => push_string(out, text),
+        Value::Number(number) => match whole_number(number) {
+            Some(whole) => out.push_str(&whole.to_string()),
+            None => out.push_str(&number.to_string()),
+        },
+        other => push_escaped(out, &other.to_string()),
     }
+}
+
+fn push_string(out: &mut String, text: &str) {
+    // Most keys are names.
+    if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'/' | b'_' | b' ')) {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        push_escaped(out, &Value::from(text).to_string());
+    }
+}
+
+fn push_escaped(out: &mut String, json: &str) {
     for c in json.chars() {
         match c {
             '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
@@ -182,7 +195,7 @@ mod tests {
     #[test]
     fn elements_are_shown_as_paths() {
         let keys = json!({"containerPort": 80, "protocol": "TCP"});
-        let keys = Element::keys(keys.as_object().expect("a map"));
+        let keys = Element::keys(keys.as_object().expect("a map").iter().map(|(k, v)| (k.as_str(), v)));
         assert_eq!(keys.to_string(), "[containerPort=80,protocol=\"TCP\"]");
         assert_eq!(Element::field("a").to_string(), ".a");
         assert_eq!(Element::value(&json!("a<b")).to_string(), "[=\"a<b\"]");

@@ -32,20 +32,21 @@ impl Set {
         }
     }
 
-    pub fn into_fields(self) -> Value {
-        let mut out = Map::new();
-        for node in self.into_nodes() {
-            let mut below = match node.children.into_fields() {
-                Value::Object(map) => map,
-                _ => Map::new(),
-            };
-            if node.member && !below.is_empty() {
-                below.insert(SELF.to_owned(), Value::Object(Map::new()));
-            }
-            out.insert(node.element.into_text(), Value::Object(below));
-        }
-        Value::Object(out)
+    pub fn to_fields(&self) -> Value {
+        Value::Object(write(self))
     }
+}
+
+fn write(set: &Set) -> Map<String, Value> {
+    let mut out = Map::new();
+    for node in set.nodes() {
+        let mut below = write(&node.children);
+        if node.member && !below.is_empty() {
+            below.insert(SELF.to_owned(), Value::Object(Map::new()));
+        }
+        out.insert(node.element.text().to_owned(), Value::Object(below));
+    }
+    out
 }
 
 /// Whether the map's own path is a member, and what is below it.
@@ -88,7 +89,7 @@ mod tests {
         let labels = [Element::field("metadata"), Element::field("labels")];
         assert!(set.has(&labels));
         assert!(!set.has(&labels[..1]));
-        assert_eq!(set.into_fields(), fields);
+        assert_eq!(set.to_fields(), fields);
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! A set of paths, as a trie.
+//! A set of paths, as a trie whose parts are shared: what an operation leaves as it was costs a reference.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use super::element::Element;
 
@@ -8,7 +9,7 @@ use super::element::Element;
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Set {
     /// Sorted by element, each once; every node is a member or has members below it.
-    nodes: Vec<Node>,
+    nodes: Arc<[Node]>,
 }
 
 /// An element, whether its path is a member, and the members below it.
@@ -44,15 +45,11 @@ impl Set {
                 same
             });
         }
-        Self { nodes }
+        Self { nodes: nodes.into() }
     }
 
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
-    }
-
-    pub fn into_nodes(self) -> Vec<Node> {
-        self.nodes
     }
 
     pub fn is_empty(&self) -> bool {
@@ -61,19 +58,21 @@ impl Set {
 
     pub fn insert(&mut self, path: &[Element]) {
         let Some((first, rest)) = path.split_first() else { return };
-        let at = match self.nodes.binary_search_by(|n| n.element.cmp(first)) {
+        let mut nodes = self.nodes.to_vec();
+        let at = match nodes.binary_search_by(|n| n.element.cmp(first)) {
             Ok(at) => at,
             Err(at) => {
                 let node = Node { element: first.clone(), member: false, children: Self::default() };
-                self.nodes.insert(at, node);
+                nodes.insert(at, node);
                 at
             }
         };
         if rest.is_empty() {
-            self.nodes[at].member = true;
+            nodes[at].member = true;
         } else {
-            self.nodes[at].children.insert(rest);
+            nodes[at].children.insert(rest);
         }
+        self.nodes = nodes.into();
     }
 
     pub fn get(&self, element: &Element) -> Option<&Node> {
@@ -123,7 +122,7 @@ impl Set {
                 }
             }
         }
-        Self { nodes }
+        Self { nodes: nodes.into() }
     }
 
     pub fn intersection(&self, other: &Self) -> Self {
@@ -160,7 +159,7 @@ impl Set {
     fn paired(&self, other: &Self, keep: impl Fn(&Node, Option<&Node>) -> Option<(bool, Set)>) -> Self {
         let mut theirs = other.nodes.iter().peekable();
         let mut nodes = Vec::with_capacity(self.nodes.len());
-        for mine in &self.nodes {
+        for mine in self.nodes.iter() {
             while theirs.next_if(|t| t.element < mine.element).is_some() {}
             let partner = theirs.next_if(|t| t.element == mine.element);
             if let Some((member, children)) = keep(mine, partner)
@@ -169,7 +168,22 @@ impl Set {
                 nodes.push(Node { element: mine.element.clone(), member, children });
             }
         }
-        Self { nodes }
+        Self { nodes: nodes.into() }
+    }
+
+    /// Without these paths of fields; what is below them stays.
+    pub fn without_fields(&self, paths: &[&[&str]]) -> Self {
+        let kept = self.nodes.iter().filter_map(|node| {
+            let here = |path: &&[&str]| path.first().is_some_and(|name| node.element.cmp_field(name).is_eq());
+            let below: Vec<&[&str]> = paths.iter().filter(|path| here(path)).map(|path| &path[1..]).collect();
+            if below.is_empty() {
+                return Some(node.clone());
+            }
+            let member = node.member && !below.iter().any(|path| path.is_empty());
+            let children = node.children.without_fields(&below);
+            (member || !children.is_empty()).then(|| Node { element: node.element.clone(), member, children })
+        });
+        Self { nodes: kept.collect() }
     }
 
     /// Every member: those of a level in order, then those below.
@@ -185,7 +199,7 @@ impl Set {
             path.push(node.element.clone());
             out.push(path);
         }
-        for node in &self.nodes {
+        for node in self.nodes.iter() {
             prefix.push(node.element.clone());
             node.children.collect(prefix, out);
             prefix.pop();
@@ -212,6 +226,7 @@ mod tests {
         assert!(a.has(&[Element::field("c"), Element::field("d")]));
         assert!(!a.has(&[Element::field("c")]));
         assert!(a.difference(&a).is_empty());
+        assert_eq!(a.without_fields(&[&["a"], &["c", "d"], &["b"]]), set(&[&["a", "b"]]));
     }
 
     #[test]

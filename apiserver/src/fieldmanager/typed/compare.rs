@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::Found;
 use super::items::{ItemError, element};
+use super::mentioned::mentioned;
 use super::shape::{Shape, Types};
 use crate::fieldmanager::fieldpath::{Element, Set};
 
@@ -45,7 +46,7 @@ pub fn compare(types: Types<'_>, old: &Value, new: &Value) -> Result<Comparison,
     let mut out = Difference::default();
     let empty = Map::new();
     let (old, new) = (old.as_object().unwrap_or(&empty), new.as_object().unwrap_or(&empty));
-    walk.maps(types.root(), Some(old), Some(new), &mut out)?;
+    walk.fields(types.root(), old, new, &mut out)?;
     Ok(Comparison {
         removed: out.removed.into_set(),
         modified: out.modified.into_set(),
@@ -81,77 +82,71 @@ impl<'s> Walk<'s> {
         new: Option<&Value>,
     ) -> Result<Difference, ItemError> {
         let mut out = Difference::default();
+        let (before, after) = match (old, new) {
+            (Some(before), Some(after)) => (before, after),
+            (Some(before), None) => {
+                out.removed = mentioned(self.types, shape, before)?;
+                return Ok(out);
+            }
+            (None, Some(after)) => {
+                out.added = mentioned(self.types, shape, after)?;
+                return Ok(out);
+            }
+            (None, None) => return Ok(out),
+        };
+        // What is the same to the letter needs no types. Mostly that is nearly all.
+        if before == after {
+            return Ok(out);
+        }
         // Null takes the form of the other side.
-        let leaf = |value: Option<&Value>| value.is_some_and(|v| shape.is_leaf(v));
-        if let (Shape::Deduced, Some(before), Some(after)) = (shape, old, new)
-            && leaf(old) != leaf(new)
-            && !before.is_null()
-            && !after.is_null()
-        {
+        let (was_leaf, is_leaf) = (shape.is_leaf(before), shape.is_leaf(after));
+        let one_null = before.is_null() || after.is_null();
+        if matches!(shape, Shape::Deduced) && was_leaf != is_leaf && !one_null {
             // A map became something else, or the reverse: what was or is in it, and the whole.
-            self.maps(shape, before.as_object(), after.as_object(), &mut out)?;
+            self.maps(shape, before, after, &mut out)?;
             out.modified.member = true;
-            return Ok(out);
-        }
-        if leaf(old) || leaf(new) || self.is_empty(shape, old) && self.is_empty(shape, new) {
-            mark_leaf(old, new, &mut out);
-            return Ok(out);
-        }
-        if shape.has_items() {
-            self.lists(shape, items(old), items(new), &mut out)?;
+        } else if was_leaf || is_leaf || shape.is_empty(before) && shape.is_empty(after) {
+            out.modified.member = !equal(before, after);
+        } else if shape.has_items() {
+            self.lists(shape, items(before), items(after), &mut out)?;
         } else {
-            self.maps(shape, old.and_then(Value::as_object), new.and_then(Value::as_object), &mut out)?;
-        }
-        if old.is_none() {
-            out.added.member = true;
-        } else if new.is_none() {
-            out.removed.member = true;
+            self.maps(shape, before, after, &mut out)?;
         }
         Ok(out)
     }
 
-    fn is_empty(self, shape: Shape<'s>, value: Option<&Value>) -> bool {
-        match value {
-            None | Some(Value::Null) => true,
-            Some(Value::Object(map)) => map.is_empty() && shape.zeros().is_empty(),
-            Some(Value::Array(items)) => items.is_empty(),
-            Some(_) => true,
+    /// What is in two values of which at least one is a map.
+    fn maps(self, shape: Shape<'s>, old: &Value, new: &Value, out: &mut Difference) -> Result<(), ItemError> {
+        match (old.as_object(), new.as_object()) {
+            (Some(old), Some(new)) => self.fields(shape, old, new, out)?,
+            (Some(_), None) => out.removed.children = mentioned(self.types, shape, old)?.children,
+            (None, Some(_)) => out.added.children = mentioned(self.types, shape, new)?.children,
+            (None, None) => {}
         }
+        Ok(())
     }
 
-    fn maps(
+    fn fields(
         self,
         shape: Shape<'s>,
-        old: Option<&Map<String, Value>>,
-        new: Option<&Map<String, Value>>,
+        old: &Map<String, Value>,
+        new: &Map<String, Value>,
         out: &mut Difference,
     ) -> Result<(), ItemError> {
-        let zeros = shape.zeros();
-        let zero = |key: &str| zeros.iter().find(|(name, _)| name.as_ref() == key).map(|(_, value)| value);
+        // What both leave out is the same zero, and so is what one of them spells out.
+        let zero =
+            |key: &str| shape.zeros().iter().find(|(name, _)| name.as_ref() == key).map(|(_, zero)| zero);
         let mut entry = |key: &str, before: Option<&Value>, after: Option<&Value>| {
-            let before = before.or_else(|| old.and_then(|_| zero(key)));
-            let after = after.or_else(|| new.and_then(|_| zero(key)));
-            if before.is_some() || after.is_some() {
-                let below = self.value(shape.entry(self.types, key), before, after)?;
-                out.put(&|| Element::field(key), below);
-            }
+            let below = self.value(shape.entry(self.types, key), before, after)?;
+            out.put(&|| Element::field(key), below);
             Ok(())
         };
-        let empty = Map::new();
-        let (old_map, new_map) = (old.unwrap_or(&empty), new.unwrap_or(&empty));
-        for (key, before) in old_map.iter().filter(|(key, _)| key.as_str() != "managedFields") {
-            entry(key, Some(before), new_map.get(key))?;
+        for (key, before) in old.iter().filter(|(key, _)| key.as_str() != "managedFields") {
+            entry(key, Some(before), new.get(key).or_else(|| zero(key)))?;
         }
-        for (key, after) in new_map.iter().filter(|(key, _)| key.as_str() != "managedFields") {
-            if !old_map.contains_key(key) {
-                entry(key, None, Some(after))?;
-            }
-        }
-        // What both leave out is the same zero.
-        let one_sided = if old.is_some() && new.is_some() { &[] } else { zeros };
-        for (key, _) in one_sided {
-            if !old_map.contains_key(key.as_ref()) && !new_map.contains_key(key.as_ref()) {
-                entry(key, None, None)?;
+        for (key, after) in new.iter().filter(|(key, _)| key.as_str() != "managedFields") {
+            if !old.contains_key(key) {
+                entry(key, zero(key), Some(after))?;
             }
         }
         Ok(())
@@ -226,17 +221,8 @@ impl<'v> Indexed<'v> {
     }
 }
 
-fn items(value: Option<&Value>) -> &[Value] {
-    value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-fn mark_leaf(old: Option<&Value>, new: Option<&Value>, out: &mut Difference) {
-    match (old, new) {
-        (None, Some(_)) => out.added.member = true,
-        (Some(_), None) => out.removed.member = true,
-        (Some(old), Some(new)) if !equal(old, new) => out.modified.member = true,
-        _ => {}
-    }
+fn items(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
 }
 
 /// Equality by value: 1 and 1.0 are one number.

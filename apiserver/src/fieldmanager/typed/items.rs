@@ -1,6 +1,6 @@
 //! Which element an item of a list is.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::shape::{Shape, Types};
 use crate::fieldmanager::fieldpath::Element;
@@ -40,16 +40,17 @@ pub(super) fn element<'s>(types: Types<'s>, shape: Shape<'s>, item: &Value) -> R
         _ => return Err(ItemError::NotAMap),
     };
     let def = types.schema.as_struct(items);
-    let mut found = Map::new();
+    let mut found: Vec<(&str, &Value)> = Vec::with_capacity(keys.len());
     for key in keys {
         let default = || def.and_then(|def| def.field(key)).and_then(|field| field.default.as_ref());
         if let Some(value) = map.get(key.as_ref()).or_else(default) {
-            found.insert(key.to_string(), value.clone());
+            found.push((key, value));
         }
     }
+    found.sort_by_key(|(key, _)| *key);
     if found.is_empty() {
         let quoted: Vec<String> = keys.iter().map(|key| format!("{key:?}")).collect();
         return Err(ItemError::NoKeys(quoted.join(" ")));
     }
-    Ok(Element::keys(&found))
+    Ok(Element::keys(found))
 }

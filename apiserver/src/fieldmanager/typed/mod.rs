@@ -10,6 +10,7 @@
 mod compare;
 mod fieldset;
 mod items;
+mod mentioned;
 mod merge;
 mod remove;
 mod sets;

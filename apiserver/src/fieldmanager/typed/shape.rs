@@ -92,6 +92,15 @@ impl<'s> Shape<'s> {
         }
     }
 
+    /// For a value of this shape that is no leaf: whether there is nothing in it to own one by one.
+    pub(super) fn is_empty(self, value: &Value) -> bool {
+        match value {
+            Value::Object(map) => map.is_empty() && self.zeros().is_empty(),
+            Value::Array(items) => items.is_empty(),
+            _ => true,
+        }
+    }
+
     /// The shape of a map's entry.
     pub(super) fn entry(self, types: Types<'s>, key: &str) -> Shape<'s> {
         match self {

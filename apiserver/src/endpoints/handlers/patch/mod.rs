@@ -127,6 +127,24 @@ impl Patch {
         Ok(Self { change, duplicates, problems })
     }
 
+    /// Whether it reads or writes who owns what.
+    pub(in super::super) fn is_about_owners(&self) -> bool {
+        match &self.change {
+            Change::Operations(patch) => patch.0.iter().any(|operation| {
+                use json_patch::PatchOperation::{Copy, Move};
+                let from = match operation {
+                    Move(moved) => moved.from.as_str(),
+                    Copy(copy) => copy.from.as_str(),
+                    _ => "/",
+                };
+                [operation.path().as_str(), from].iter().any(|path| touches(path, "/metadata/managedFields"))
+            }),
+            Change::Merge(patch) | Change::Strategic(patch) => {
+                patch.pointer("/metadata/managedFields").is_some()
+            }
+        }
+    }
+
     /// The patched object, checked against its type.
     ///
     /// # Errors
@@ -158,6 +176,12 @@ impl Patch {
         report(&scope.ctx, validation, problems, |why| refused(&object, why))?;
         Ok(object)
     }
+}
+
+/// Whether a place is the field, in it, or around it.
+fn touches(place: &str, field: &str) -> bool {
+    let (short, long) = if place.len() < field.len() { (place, field) } else { (field, place) };
+    long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Keys that no operation has: `[0].foo`.
@@ -264,6 +288,22 @@ mod tests {
 
     fn read(kind: usize, body: &[u8]) -> Result<Patch, Status> {
         Patch::read(SUPPORTED[kind % SUPPORTED.len()], body)
+    }
+
+    #[test]
+    fn owners_are_told_only_to_who_asks() {
+        for (kind, body, want) in [
+            (0, r#"[{"op":"add","path":"/metadata/labels/managedFields","value":"x"}]"#, false),
+            (0, r#"[{"op":"remove","path":"/spec"},{"op":"copy","from":"/metadata","path":"/spec"}]"#, true),
+            (0, r#"[{"op":"test","path":"/metadata/managedFields/0/manager","value":"x"}]"#, true),
+            (0, r#"[{"op":"test","path":"","value":{}}]"#, true),
+            (0, r#"[{"op":"remove","path":"/metadata/managedFieldsX"}]"#, false),
+            (1, r#"{"metadata":{"labels":{"a":"b"}}}"#, false),
+            (1, r#"{"metadata":{"managedFields":[{}]}}"#, true),
+            (2, r#"{"metadata":{"managedFields":null}}"#, true),
+        ] {
+            assert_eq!(read(kind, body.as_bytes()).expect("a patch").is_about_owners(), want, "{body}");
+        }
     }
 
     #[test]
