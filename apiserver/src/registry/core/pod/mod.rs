@@ -6,6 +6,7 @@
 mod annotations;
 mod ephemeral;
 mod resize;
+mod restarts;
 mod status;
 mod update;
 
