@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::flags::Flags;
 
+mod gates;
 mod stores;
 
 type Https = Client<hyper_rustls::HttpsConnector<HttpConnector>, Full<bytes::Bytes>>;
