@@ -22,6 +22,7 @@ pub mod flags;
 pub mod flowcontrol;
 #[cfg(test)]
 mod fuzz;
+mod go;
 pub mod metrics;
 pub mod object;
 pub mod protobuf;

@@ -252,11 +252,20 @@ fn is_pod(attributes: &Attributes<'_>) -> bool {
     attributes.resource.group.is_empty() && attributes.resource.resource == "pods"
 }
 
+/// What a refused object is called: one that has no name yet by the prefix of it.
+fn shown_name<'a>(attributes: &'a Attributes<'_>) -> &'a str {
+    let object = attributes.object.as_deref();
+    let of_object = |key: &str| object.map_or("", |object| object::str_at(object, &["metadata", key]));
+    [attributes.name.as_str(), of_object("name"), of_object("generateName")]
+        .into_iter()
+        .find(|name| !name.is_empty())
+        .unwrap_or("Unknown")
+}
+
 /// A 403 about this write (`admission.NewForbidden`).
 fn refusal(attributes: &Attributes<'_>) -> impl Fn(&str) -> Status + Send + Sync + use<> {
     let GroupResource { group, resource } = attributes.resource.clone();
-    let own = attributes.object.as_deref().map(object::name).unwrap_or_default();
-    let name = if attributes.name.is_empty() { own.to_owned() } else { attributes.name.clone() };
+    let name = shown_name(attributes).to_owned();
     move |why: &str| Status::forbidden(&group, &resource, &name, why)
 }
 

@@ -27,7 +27,7 @@ fn terminating(attributes: &Attributes<'_>) -> Status {
     Status::forbidden(
         &attributes.resource.group,
         &attributes.resource.resource,
-        &attributes.name,
+        super::shown_name(attributes),
         format!("unable to create new content in namespace {namespace} because it is being terminated"),
     )
     .because(vec![StatusCause {

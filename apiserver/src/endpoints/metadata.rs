@@ -9,6 +9,7 @@ use common::status::FieldErrors;
 use rand::Rng;
 use serde_json::{Map, Value, json};
 
+use super::query::check_manager;
 use crate::object::{Object, metadata_mut, str_at};
 use crate::resources::{ResourceDef, Strategy};
 
@@ -18,6 +19,17 @@ pub(super) const FOREGROUND: &str = "foregroundDeletion";
 /// `TotalAnnotationSizeLimitB`.
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
 const NAME_PART_BYTES_MAX: usize = 63;
+/// Groups whose finalizers need no domain; nor do those of custom resources, whose clients are warned.
+const FINALIZERS_FREE: &[&str] = &[
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+    "policy",
+];
+/// `MaxSubresourceNameLength`.
+const SUBRESOURCE_BYTES_MAX: usize = 256;
 /// A generated name is cut so that it still fits a label with its suffix.
 const GENERATED_NAME_BYTES_MAX: usize = 63;
 const GENERATED_SUFFIX_CHARS: usize = 5;
@@ -193,6 +205,10 @@ pub(super) fn validate(object: &Object, def: &ResourceDef, strategy: &dyn Strate
     annotations(metadata, &mut errors);
     owner_references(metadata, &mut errors);
     check_finalizers(object, &mut errors);
+    if def.custom.is_none() && !FINALIZERS_FREE.contains(&def.group.as_str()) {
+        check_qualified(object, &mut errors);
+    }
+    managed_fields(metadata, &mut errors);
     errors
 }
 
@@ -318,6 +334,31 @@ fn check_finalizers(object: &Object, errors: &mut FieldErrors) {
             &finalizers,
             format!("finalizer {ORPHAN} and {FOREGROUND} cannot be both set"),
         );
+    }
+}
+
+/// A finalizer says whose it is, but for those of the system (`validateKubeFinalizerName`).
+fn check_qualified(object: &Object, errors: &mut FieldErrors) {
+    for (index, finalizer) in finalizers(object).into_iter().enumerate() {
+        if !finalizer.contains('/') && !matches!(finalizer, ORPHAN | FOREGROUND | "kubernetes") {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.invalid(format!("metadata.finalizers[{index}]"), finalizer, why);
+        }
+    }
+}
+
+/// `ValidateManagedFields`: what a client may have written itself. Operations and types are checked when the
+/// entries are read.
+fn managed_fields(metadata: &Value, errors: &mut FieldErrors) {
+    let entries = metadata.get("managedFields").and_then(Value::as_array);
+    for (index, entry) in entries.into_iter().flatten().enumerate() {
+        let field = || format!("metadata.managedFields[{index}]");
+        if let Some(manager) = entry.get("manager").and_then(Value::as_str) {
+            check_manager(manager, || format!("{}.manager", field()), errors);
+        }
+        if text(entry, "subresource").len() > SUBRESOURCE_BYTES_MAX {
+            errors.too_long(format!("{}.subresource", field()), SUBRESOURCE_BYTES_MAX);
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod openapi;
 mod partial;
 pub mod printers;
 pub mod query;
+mod read;
 pub mod responses;
 mod scope;
 #[cfg(test)]
@@ -25,7 +26,9 @@ mod tests;
 pub mod typed;
 mod write;
 
+pub use handlers::patch::{APPLY_PATCH, Patch};
 pub use printers::since;
+pub use read::{Expected, read_type};
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

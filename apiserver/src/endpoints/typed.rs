@@ -223,7 +223,7 @@ fn fits_int32(value: &Value) -> bool {
 }
 
 /// What Go's decoder calls a value. A number that does not fit a number is shown with its digits.
-fn kind_of(value: &Value, for_number: bool) -> String {
+pub(super) fn kind_of(value: &Value, for_number: bool) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(_) => "bool".to_owned(),

@@ -1,4 +1,4 @@
-//! The way of a write, shared by create, update and patch: from bytes to what is stored.
+//! The way of a write, shared by create, update and patch: from an object that was read to what is stored.
 //!
 //! Who owns which field is noted after defaulting and before admission: what admission changes is nobody's.
 
@@ -6,117 +6,20 @@ use async_trait::async_trait;
 use common::status::{Status, reason};
 use serde_json::{Map, Value};
 
-use super::decode::decode;
 use super::handlers::patch::{Apply, Patch};
 use super::metadata;
-use super::negotiation::Encoding;
-use super::query::{FieldValidation, WriteOptions};
+use super::query::WriteOptions;
 use super::scope::Scope;
-use super::typed;
 use crate::admission::{Attributes, Operation};
 use crate::cacher::{Decision, Update};
 use crate::fieldmanager::keep_times;
-use crate::object::{Object, metadata_mut, name, namespace, resource_version, str_at};
+use crate::object::{Object, metadata_mut, name, namespace, resource_version};
 use crate::registry::tree::same;
-use crate::request::RequestContext;
 use crate::resources::{GroupResource, Rollback};
 
 /// The words of a lost race.
 pub(super) const CONFLICT: &str =
     "the object has been modified; please apply your changes to the latest version and try again";
-
-/// Reads a body as the requested kind in the requested version.
-///
-/// # Errors
-/// 400 for what cannot be read, is of another kind, has a value of a wrong type or (when strict) an unknown
-/// or duplicate field.
-pub(super) fn read_object(
-    scope: &Scope<'_>,
-    body: &[u8],
-    encoding: Encoding,
-    options: &WriteOptions,
-) -> Result<Object, Status> {
-    let kind = scope.def.kind.as_str();
-    let decoded = decode(body, encoding).map_err(|error| unrecognized(kind, &error))?;
-    let mut object = decoded.tree;
-    let Some(map) = object.as_object_mut() else {
-        return Err(unrecognized(kind, "the body is not an object"));
-    };
-    let api_version = scope.def.api_version();
-    for (key, value) in [("kind", kind), ("apiVersion", api_version.as_str())] {
-        if map.get(key).is_none_or(|v| v.is_null() || v.as_str() == Some("")) {
-            map.insert(key.to_owned(), value.into());
-        }
-    }
-    let said_version = str_at(&object, &["apiVersion"]);
-    if said_version != api_version {
-        return Err(Status::bad_request(format!(
-            "the API version in the data ({said_version}) does not match the expected API version ({api_version})"
-        )));
-    }
-    let said_kind = str_at(&object, &["kind"]);
-    if said_kind != kind {
-        let version = &scope.def.version;
-        return Err(Status::bad_request(format!(
-            "{said_kind} in version \"{version}\" cannot be handled as a {kind}: converting ({version}.{said_kind}) to ({version}.{kind}): unknown conversion"
-        )));
-    }
-    let cannot = |why: &str| {
-        Status::bad_request(format!(
-            "{kind} in version \"{}\" cannot be handled as a {kind}: {why}",
-            scope.def.version
-        ))
-    };
-    let unknown = checked(scope, &mut object).map_err(|error| cannot(&error))?;
-    let problems = strict_problems(&unknown, &decoded.duplicates);
-    report(&scope.ctx, options.field_validation, problems, cannot)?;
-    Ok(object)
-}
-
-/// `unknown field "spec.foo"`, `duplicate field "spec.foo"`.
-pub(super) fn strict_problems(unknown: &[String], duplicates: &[String]) -> Vec<String> {
-    let unknown = unknown.iter().map(|path| format!("unknown field \"{path}\""));
-    let duplicates = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
-    duplicates.chain(unknown).collect()
-}
-
-/// Warns about, refuses or ignores what strict decoding found.
-pub(super) fn report(
-    ctx: &RequestContext,
-    validation: FieldValidation,
-    problems: Vec<String>,
-    refuse: impl FnOnce(&str) -> Status,
-) -> Result<(), Status> {
-    if problems.is_empty() {
-        return Ok(());
-    }
-    match validation {
-        FieldValidation::Ignore => {}
-        FieldValidation::Warn => problems.into_iter().for_each(|problem| ctx.warn(problem)),
-        FieldValidation::Strict => {
-            return Err(refuse(&format!("strict decoding error: {}", problems.join(", "))));
-        }
-    }
-    Ok(())
-}
-
-/// Checks and cleans an object of the requested version against its type. Returns the paths of unknown fields.
-///
-/// # Errors
-/// What is of a wrong type, worded as Go's decoder does. For a custom resource only its metadata can be.
-pub(super) fn checked(scope: &Scope<'_>, object: &mut Object) -> Result<Vec<String>, String> {
-    if let Some(custom) = &scope.def.custom {
-        return custom.decoded(object);
-    }
-    let (schema, id) = scope.types().map_err(|status| status.message)?;
-    typed::check(schema, id, object).map_err(|error| error.to_string())
-}
-
-fn unrecognized(kind: &str, error: &str) -> Status {
-    Status::bad_request(format!(
-        "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {error}"
-    ))
-}
 
 /// Removes duplicate owner references, with a warning.
 pub(super) fn dedup_owners(scope: &Scope<'_>, object: &mut Object, after_admission: bool) {
@@ -187,19 +90,29 @@ pub(super) fn attributes<'b>(
     }
 }
 
-/// A new object (stored version, system fields set, name generated) through admission, strategy and
-/// validation. The guard must be committed once the object is written.
-pub(super) async fn create(
+/// Mutating admission of a new object. Its name is not generated yet.
+pub(super) async fn admit_create(
     scope: &Scope<'_>,
     object: &mut Object,
     requested_name: &str,
     dry_run: bool,
-) -> Result<Option<Box<dyn Rollback>>, Status> {
+) -> Result<(), Status> {
     let chain = &scope.server.admission;
     chain
         .admit(&mut attributes(scope, Operation::Create, requested_name, Some(object), None, dry_run))
         .await?;
     dedup_owners(scope, object, true);
+    Ok(())
+}
+
+/// A new object (stored version, admitted, system fields set, name generated) through strategy, validation and
+/// validating admission. The guard must be committed once the object is written.
+pub(super) async fn create(
+    scope: &Scope<'_>,
+    object: &mut Object,
+    dry_run: bool,
+) -> Result<Option<Box<dyn Rollback>>, Status> {
+    let chain = &scope.server.admission;
     let strategy = scope.strategy();
     strategy.prepare_for_create(object);
     let guard = match strategy.hooks() {
@@ -272,9 +185,6 @@ impl<'s, 'a> Writing<'s, 'a> {
             }
             Source::Apply(apply) => return apply.onto(scope, Some(current), &self.options),
         };
-        if matches!(self.source, Source::Patch(_)) {
-            check_name(scope, &object)?;
-        }
         self.owned(Some(current), object)
     }
 
@@ -282,6 +192,7 @@ impl<'s, 'a> Writing<'s, 'a> {
     fn owned(&self, live: Option<&Object>, mut object: Object) -> Result<Object, Status> {
         let scope = self.scope;
         super::handlers::place(scope, &mut object)?;
+        check_name(scope, &object)?;
         let mut object = scope.stored_form(object);
         scope.def.strategy.default(&mut object);
         let manager = scope.manager(&self.options);
@@ -300,7 +211,8 @@ impl<'s, 'a> Writing<'s, 'a> {
         metadata::fill_system_fields(&mut object);
         metadata_mut(&mut object).remove("resourceVersion");
         let named = name(&object).to_owned();
-        self.guard = create(scope, &mut object, &named, self.options.dry_run).await?;
+        admit_create(scope, &mut object, &named, self.options.dry_run).await?;
+        self.guard = create(scope, &mut object, self.options.dry_run).await?;
         let ttl_seconds = scope.def.strategy.ttl_seconds(&object);
         Ok(Decision::Write { object, ttl_seconds })
     }

@@ -31,6 +31,9 @@ pub struct TypeDef {
     pub name: Box<str>,
     /// What the name stands for when it is no struct.
     pub alias: Option<Type>,
+    /// How server-side apply owns the list or map that the name stands for, where no field says so: as item of a
+    /// list or value of a map. Its type is the alias.
+    pub element: Option<Box<Field>>,
     /// Sorted by name.
     fields: Vec<Field>,
     /// `atomic`: replaced as a whole by server-side apply.
@@ -55,6 +58,8 @@ pub struct Field {
     pub atomic_map: bool,
     /// Strategic merge: a list of it merges (by `patch_merge_key`, or as a set without).
     pub patch_merge: bool,
+    /// Strategic merge: a map of it is replaced as a whole.
+    pub patch_replace: bool,
     /// Strategic merge: only keys listed in the patch stay (`retainKeys`).
     pub patch_retain_keys: bool,
     pub patch_merge_key: Option<Box<str>>,
@@ -219,6 +224,7 @@ impl Field {
             list_map_keys: Box::default(),
             atomic_map: false,
             patch_merge: false,
+            patch_replace: false,
             patch_retain_keys: false,
             patch_merge_key: None,
             default: None,
@@ -230,7 +236,15 @@ impl TypeDef {
     /// A struct. `fields` in any order.
     pub fn new(name: String, mut fields: Vec<Field>, open: bool, atomic: bool) -> Self {
         fields.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { name: name.into(), alias: None, fields, atomic, open, zeros: Vec::new() }
+        Self { name: name.into(), alias: None, element: None, fields, atomic, open, zeros: Vec::new() }
+    }
+
+    /// A name for the type of a field, which is owned as the field says.
+    pub fn of_element(name: String, field: Field) -> Self {
+        let mut def = Self::new(name, Vec::new(), false, false);
+        def.alias = Some(field.ty.clone());
+        def.element = Some(Box::new(field));
+        def
     }
 
     pub fn fields_mut(&mut self) -> &mut [Field] {
@@ -286,7 +300,7 @@ fn type_def(name: &str, raw: &RawType, by_name: &HashMap<Box<str>, TypeId>) -> T
         _ => None,
     };
     let atomic = raw.map_type.as_deref() == Some("atomic");
-    TypeDef { name: name.into(), alias, fields, atomic, open: false, zeros: Vec::new() }
+    TypeDef { name: name.into(), alias, element: None, fields, atomic, open: false, zeros: Vec::new() }
 }
 
 fn field_def(name: &str, raw: &RawField, by_name: &HashMap<Box<str>, TypeId>) -> Field {
@@ -310,6 +324,7 @@ fn field_def(name: &str, raw: &RawField, by_name: &HashMap<Box<str>, TypeId>) ->
         list_map_keys: full.list_map_keys.clone().into(),
         atomic_map: full.map_type.as_deref() == Some("atomic"),
         patch_merge: strategy.split(',').any(|s| s == "merge"),
+        patch_replace: strategy == "replace",
         patch_retain_keys: strategy.split(',').any(|s| s == "retainKeys"),
         patch_merge_key: full.patch_merge_key.clone(),
         default: full.default.clone(),

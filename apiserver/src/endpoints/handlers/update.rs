@@ -2,11 +2,11 @@
 
 use common::status::Status;
 
-use super::super::negotiation;
 use super::super::query::{Query, WriteOptions};
 use super::super::scope::Scope;
 use super::super::write::{self, Source, Writing};
-use super::{Written, body, respond_written};
+use super::super::{negotiation, read};
+use super::{Written, body, place, respond_written};
 use crate::cacher::{Decision, Outcome, Preconditions, Update};
 use crate::object::{Object, uid};
 use crate::request::{ApiRequest, Response};
@@ -16,7 +16,8 @@ pub(in super::super) async fn serve(scope: &Scope<'_>, request: ApiRequest) -> R
     let output = negotiation::output(&parts.headers, true)?;
     let encoding = negotiation::input(&parts.headers)?;
     let options = WriteOptions::parse(&Query::parse(&scope.ctx.query), "UpdateOptions")?;
-    let object = write::read_object(scope, &body, encoding, &options)?;
+    let mut object = read::read_object(scope, &body, encoding, &options)?;
+    place(scope, &mut object)?;
     write::check_name(scope, &object)?;
     let uid = uid(&object);
     let preconditions =

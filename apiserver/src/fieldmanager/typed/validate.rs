@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::items::element;
 use super::shape::{Scalar, Shape, Types};
 use crate::fieldmanager::fieldpath::Element;
+use crate::go;
 
 /// What does not fit, each with its path: `.spec.foo: field not declared in schema`. Items that occur twice in
 /// a set or keyed list do not fit.
@@ -54,7 +55,7 @@ fn walk<'s>(types: Types<'s>, shape: Shape<'s>, value: &Value, path: &mut String
             }
         }
         (Shape::Struct { .. } | Shape::Map { .. }, other) => {
-            wrong(format!("expected map, got &{{{}}}", go_value(other)));
+            wrong(format!("expected map, got &{{{}}}", go::value(other)));
         }
         (Shape::List(_), Value::Array(items)) => {
             for (index, item) in items.iter().enumerate() {
@@ -84,7 +85,7 @@ fn walk<'s>(types: Types<'s>, shape: Shape<'s>, value: &Value, path: &mut String
             }
         }
         (Shape::List(_) | Shape::Set(_) | Shape::Keyed { .. }, other) => {
-            wrong(format!("expected list, got &{{{}}}", go_value(other)));
+            wrong(format!("expected list, got &{{{}}}", go::value(other)));
         }
     }
 }
@@ -101,39 +102,10 @@ fn unfit(kind: Scalar, value: &Value) -> Option<String> {
     }
     Some(match kind {
         Scalar::String => {
-            format!("expected string, got &value.valueUnstructured{{Value:{}}}", go_value(value))
+            format!("expected string, got &value.valueUnstructured{{Value:{}}}", go::value(value))
         }
-        Scalar::Numeric => format!("expected numeric (int or float), got {}", go_type(value)),
-        Scalar::Boolean => format!("expected boolean, got &{{{}}}", go_value(value)),
-        Scalar::Untyped => format!("expected any scalar, got &{{{}}}", go_value(value)),
+        Scalar::Numeric => format!("expected numeric (int or float), got {}", go::type_name(value)),
+        Scalar::Boolean => format!("expected boolean, got &{{{}}}", go::value(value)),
+        Scalar::Untyped => format!("expected any scalar, got &{{{}}}", go::value(value)),
     })
-}
-
-/// A value as Go prints it.
-fn go_value(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(go_value).collect();
-            format!("[{}]", items.join(" "))
-        }
-        Value::Object(map) => {
-            let items: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", go_value(v))).collect();
-            format!("map[{}]", items.join(" "))
-        }
-    }
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::String(_) => "string",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
 }

@@ -1,220 +1,13 @@
-//! Query strings and the options of a request that they carry.
-
-use std::borrow::Cow;
+//! Options of get, list, watch and deletecollection.
 
 use common::fields::FieldSelector;
 use common::labels::Selector;
 use common::status::{FieldErrors, Status};
 
+use super::{Query, invalid_options, unreadable_number};
 use crate::cacher::{ListQuery, Selection, VersionMatch, WatchQuery};
-use crate::fieldmanager::is_printable;
 use crate::resources::ResourceDef;
 use crate::storage::Revision;
-
-/// The group under which upstream reports errors of options.
-const META_GROUP: &str = "meta.k8s.io";
-
-/// The name of a manager of fields may not be longer (`FieldManagerMaxLength`).
-const FIELD_MANAGER_BYTES_MAX: usize = 128;
-
-/// A decoded query string.
-pub struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
-
-impl<'a> Query<'a> {
-    pub fn parse(text: &'a str) -> Self {
-        Self(
-            text.split('&')
-                .filter(|part| !part.is_empty())
-                .map(|part| {
-                    let (key, value) = part.split_once('=').unwrap_or((part, ""));
-                    (decode(key), decode(value))
-                })
-                .collect(),
-        )
-    }
-
-    /// The first value; empty when absent.
-    pub fn get(&self, key: &str) -> &str {
-        self.0.iter().find(|(k, _)| k == key).map_or("", |(_, v)| v)
-    }
-
-    pub fn has(&self, key: &str) -> bool {
-        self.0.iter().any(|(k, _)| k == key)
-    }
-
-    pub fn all(&self, key: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_ref())
-    }
-
-    /// `true`, `1` and a bare key are true, as upstream's parameter codec reads them.
-    pub fn flag(&self, key: &str) -> bool {
-        self.has(key) && !matches!(self.get(key).to_ascii_lowercase().as_str(), "false" | "0")
-    }
-
-    fn integer(&self, key: &str) -> Result<Option<i64>, Status> {
-        if !self.has(key) {
-            return Ok(None);
-        }
-        let text = self.get(key);
-        let parsed = text.parse().map_err(|error| unreadable_number("ParseInt", text, &error));
-        parsed.map(Some).map_err(Status::bad_request)
-    }
-}
-
-/// A number that cannot be read, in Go's words.
-fn unreadable_number(function: &str, text: &str, error: &std::num::ParseIntError) -> String {
-    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
-    let why = match error.kind() {
-        PosOverflow | NegOverflow => "value out of range",
-        _ => "invalid syntax",
-    };
-    format!("strconv.{function}: parsing {text:?}: {why}")
-}
-
-fn decode(text: &str) -> Cow<'_, str> {
-    if !text.bytes().any(|b| b == b'%' || b == b'+') {
-        return Cow::Borrowed(text);
-    }
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let byte = match bytes[at] {
-            b'+' => b' ',
-            b'%' => match bytes.get(at + 1..at + 3).and_then(hex_byte) {
-                Some(byte) => {
-                    at += 2;
-                    byte
-                }
-                None => b'%',
-            },
-            other => other,
-        };
-        out.push(byte);
-        at += 1;
-    }
-    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
-}
-
-fn hex_byte(digits: &[u8]) -> Option<u8> {
-    let text = std::str::from_utf8(digits).ok()?;
-    u8::from_str_radix(text, 16).ok()
-}
-
-/// What to do with fields that a kind does not have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FieldValidation {
-    Ignore,
-    Warn,
-    Strict,
-}
-
-/// Options of create, update and patch.
-#[derive(Debug, Clone)]
-pub struct WriteOptions {
-    pub dry_run: bool,
-    pub field_validation: FieldValidation,
-    pub field_manager: String,
-    /// An apply takes what others own.
-    pub force: bool,
-}
-
-impl WriteOptions {
-    /// # Errors
-    /// 422 about `kind` (`CreateOptions` ...) for values that do not exist.
-    pub fn parse(query: &Query<'_>, kind: &str) -> Result<Self, Status> {
-        Self::read(query, kind, false)
-    }
-
-    /// Options of a server-side apply.
-    ///
-    /// # Errors
-    /// 422 without a manager, and as [`WriteOptions::parse`].
-    pub fn parse_apply(query: &Query<'_>) -> Result<Self, Status> {
-        Self::read(query, "PatchOptions", true)
-    }
-
-    fn read(query: &Query<'_>, kind: &str, apply: bool) -> Result<Self, Status> {
-        let mut errors = FieldErrors::new();
-        let field_manager = query.get("fieldManager");
-        if apply && field_manager.is_empty() {
-            errors.required("fieldManager", "is required for apply patch");
-        }
-        if field_manager.len() > FIELD_MANAGER_BYTES_MAX {
-            errors.too_long("fieldManager", FIELD_MANAGER_BYTES_MAX);
-        }
-        for (at, c) in field_manager.char_indices().filter(|(_, c)| !is_printable(*c)) {
-            let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
-            errors.invalid("fieldManager", field_manager, why);
-        }
-        let values: Vec<&str> = query.all("dryRun").filter(|v| !v.is_empty()).collect();
-        let dry_run = check_dry_run(&values, &mut errors);
-        let field_validation = match query.get("fieldValidation") {
-            "" | "Warn" => FieldValidation::Warn,
-            "Strict" => FieldValidation::Strict,
-            "Ignore" => FieldValidation::Ignore,
-            other => {
-                errors.not_supported("fieldValidation", other, &["", "Ignore", "Strict", "Warn"]);
-                FieldValidation::Warn
-            }
-        };
-        if !apply && kind == "PatchOptions" && query.has("force") {
-            errors.forbidden("force", "may not be specified for non-apply patch");
-        }
-        invalid_options(kind, &errors)?;
-        Ok(Self {
-            dry_run,
-            field_validation,
-            field_manager: field_manager.to_owned(),
-            force: apply && query.flag("force"),
-        })
-    }
-}
-
-/// True when the values ask for a dry run; notes values that do not exist.
-pub fn check_dry_run(values: &[&str], errors: &mut FieldErrors) -> bool {
-    if values.iter().any(|v| *v != "All") {
-        errors.not_supported("dryRun", values, &["All"]);
-    }
-    !values.is_empty()
-}
-
-/// 422 about an options kind when there are errors.
-pub fn invalid_options(kind: &str, errors: &FieldErrors) -> Result<(), Status> {
-    if errors.is_empty() { Ok(()) } else { Err(Status::invalid(META_GROUP, kind, "", errors)) }
-}
-
-/// Options of get.
-///
-/// # Errors
-/// 500 for a version that is no number, as upstream.
-pub fn get_resource_version(query: &Query<'_>) -> Result<Option<Revision>, Status> {
-    if query.has("export") && query.flag("export") {
-        return Err(Status::bad_request(
-            "the export parameter, deprecated since v1.14, is no longer supported",
-        ));
-    }
-    revision(query.get("resourceVersion")).map_err(unclassified)
-}
-
-/// # Errors
-/// What is wrong with the text, in upstream's words.
-fn revision(text: &str) -> Result<Option<Revision>, String> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    // Go's parser knows no plus sign.
-    let digits = if text.starts_with('+') { "+" } else { text };
-    digits.parse().map(|n| Some(Revision(n))).map_err(|error| {
-        let why = unreadable_number("ParseUint", text, &error);
-        format!("resourceVersion: Invalid value: {text:?}: {why}")
-    })
-}
-
-/// An error that upstream gives no reason.
-fn unclassified(message: String) -> Status {
-    Status::failure(500, "", message)
-}
 
 /// Options of list, watch and deletecollection.
 #[derive(Debug, Clone)]
@@ -392,18 +185,41 @@ fn field_name(def: &ResourceDef, field: String) -> Result<String, Status> {
     }))
 }
 
+/// Options of get.
+///
+/// # Errors
+/// 500 for a version that is no number, as upstream.
+pub fn get_resource_version(query: &Query<'_>) -> Result<Option<Revision>, Status> {
+    if query.has("export") && query.flag("export") {
+        return Err(Status::bad_request(
+            "the export parameter, deprecated since v1.14, is no longer supported",
+        ));
+    }
+    revision(query.get("resourceVersion")).map_err(unclassified)
+}
+
+/// # Errors
+/// What is wrong with the text, in upstream's words.
+fn revision(text: &str) -> Result<Option<Revision>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    // Go's parser knows no plus sign.
+    let digits = if text.starts_with('+') { "+" } else { text };
+    digits.parse().map(|n| Some(Revision(n))).map_err(|error| {
+        let why = unreadable_number("ParseUint", text, &error);
+        format!("resourceVersion: Invalid value: {text:?}: {why}")
+    })
+}
+
+/// An error that upstream gives no reason.
+fn unclassified(message: String) -> Status {
+    Status::failure(500, "", message)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percent_and_plus_are_decoded() {
-        let query = Query::parse("labelSelector=a%3Db%2Cc+in+%28d%29&watch&limit=5&x=%zz");
-        assert_eq!(query.get("labelSelector"), "a=b,c in (d)");
-        assert!(query.flag("watch"));
-        assert!(!query.flag("follow"));
-        assert_eq!(query.get("x"), "%zz");
-    }
 
     #[test]
     fn impossible_versions_are_refused() {
@@ -495,12 +311,5 @@ mod tests {
         assert_eq!(limit.expect("refused").message, "strconv.ParseInt: parsing \"\": invalid syntax");
         assert!(version.expect("refused").ends_with("value out of range"));
         assert!(revision("+5").is_err());
-    }
-
-    #[test]
-    fn write_options_are_checked() {
-        assert!(WriteOptions::parse(&Query::parse("dryRun=All"), "CreateOptions").expect("valid").dry_run);
-        let error = WriteOptions::parse(&Query::parse("dryRun=Some"), "CreateOptions").expect_err("invalid");
-        assert_eq!(error.code, 422);
     }
 }
