@@ -73,6 +73,8 @@ pub struct Rules {
     pub create_on_update: bool,
     pub unconditional_update: bool,
     pub orphans: bool,
+    /// The garbage collector looks at it (`Unsupported` upstream where not).
+    pub collected: bool,
     /// Something beside finalizers and grace keeps a deleted object (a namespace's `spec.finalizers`).
     pub holds_deletion: fn(&Object) -> bool,
     /// What else changes when deletion begins (a namespace's phase).
@@ -104,6 +106,7 @@ impl Rules {
         create_on_update: false,
         unconditional_update: true,
         orphans: false,
+        collected: true,
         holds_deletion: |_| false,
         begin_deletion: |_| {},
     };
@@ -211,6 +214,10 @@ impl Strategy for KindStrategy {
 
     fn orphans_by_default(&self) -> bool {
         self.rules.orphans
+    }
+
+    fn is_collected(&self) -> bool {
+        self.rules.collected
     }
 
     fn holds_deletion(&self, object: &Object) -> bool {

@@ -268,6 +268,11 @@ pub trait Strategy: Send + Sync + 'static {
         false
     }
 
+    /// The garbage collector looks at these objects; for others (events) its finalizers are never set.
+    fn is_collected(&self) -> bool {
+        true
+    }
+
     /// Seconds after which the object removes itself (events).
     fn ttl_seconds(&self, _object: &Object) -> Option<u64> {
         None

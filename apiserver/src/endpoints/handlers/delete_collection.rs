@@ -15,7 +15,7 @@ pub(in super::super) async fn serve(scope: &Scope<'_>, request: ApiRequest) -> R
     let output = negotiation::output(&parts.headers, false)?;
     let query = Query::parse(&scope.ctx.query);
     let list = ListOptions::parse(&query, &scope.def, &scope.namespace, &scope.name, false)?;
-    let options = DeleteOptions::read(&parts, &body, &scope.ctx.query)?;
+    let options = DeleteOptions::read(&scope.server.schema, &parts.headers, &body, &scope.ctx.query)?;
     let page = scope.store()?.list(list.into_list()).await?;
     let mut items = Vec::with_capacity(page.items.len());
     for object in &page.items {

@@ -12,7 +12,7 @@ pub const TTL_SECONDS: u64 = 60 * 60;
 const NOTE_BYTES_MAX: usize = 1024;
 
 pub const RULES: Rules =
-    Rules { validate, create_on_update: true, ttl: |_| Some(TTL_SECONDS), ..Rules::PLAIN };
+    Rules { validate, create_on_update: true, collected: false, ttl: |_| Some(TTL_SECONDS), ..Rules::PLAIN };
 
 fn validate(event: &Object, errors: &mut FieldErrors) {
     let involved = at(event, &["involvedObject", "namespace"]).as_str().unwrap_or("");

@@ -156,13 +156,9 @@ fn grace(pod: &Object, requested: Option<i64>) -> Option<i64> {
     let seconds = requested.or_else(|| int(spec, "terminationGracePeriodSeconds")).unwrap_or(0);
     let phase = at(pod, &["status", "phase"]).as_str().unwrap_or("");
     if text(spec, "nodeName").is_empty() || matches!(phase, "Failed" | "Succeeded") {
-        return None;
+        return Some(0);
     }
-    match seconds {
-        0 => None,
-        s if s < 0 => Some(1),
-        s => Some(s),
-    }
+    Some(if seconds < 0 { 1 } else { seconds })
 }
 
 #[cfg(test)]
@@ -212,9 +208,9 @@ mod tests {
     #[test]
     fn grace_is_for_running_pods() {
         assert_eq!(grace(&pod(), None), Some(30));
-        assert_eq!(grace(&pod(), Some(0)), None);
+        assert_eq!(grace(&pod(), Some(0)), Some(0));
         let mut unscheduled = pod();
         remove(&mut unscheduled["spec"], "nodeName");
-        assert_eq!(grace(&unscheduled, Some(10)), None);
+        assert_eq!(grace(&unscheduled, Some(10)), Some(0));
     }
 }
