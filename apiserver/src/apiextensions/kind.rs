@@ -55,6 +55,11 @@ impl Versions {
         }
     }
 
+    /// The types of the built-in kinds.
+    pub fn builtin(&self) -> &Arc<Schema> {
+        &self.base
+    }
+
     /// With selectable fields; `paths` beyond the slots are not selectable.
     pub fn with_selectable(mut self, paths: Vec<Vec<String>>) -> Self {
         self.selectable = paths;
@@ -193,6 +198,21 @@ impl CustomKind {
     /// The CEL rules of this version; `None` when it has none.
     pub fn rules(&self) -> Option<&cel::Rules> {
         self.rules.get_or_init(|| cel::Rules::compile(self.schema())).as_ref()
+    }
+
+    /// Another version of the same kind, served or not; `None` for one that the definition does not have.
+    pub fn sibling(&self, version: &str) -> Option<Self> {
+        self.versions.schema(version)?;
+        Some(Self {
+            versions: self.versions.clone(),
+            version: version.to_owned(),
+            kind: self.kind.clone(),
+            store: self.store.clone(),
+            terminating: self.terminating,
+            types: OnceLock::new(),
+            columns: OnceLock::new(),
+            rules: OnceLock::new(),
+        })
     }
 
     /// The object as this version shows it.

@@ -12,12 +12,16 @@ use super::CustomKind;
 use super::paths;
 use super::strategy::{CustomStrategy, ScalePaths};
 use crate::cacher::{Decision, ObjectStore, Preconditions};
+use crate::fieldmanager::Element;
 use crate::object::{self, Object};
-use crate::registry::subresources::scale::{checked, patched};
-use crate::registry::subresources::{Change, answer, query, read};
+use crate::registry::subresources::scale::write::{Mappings, ScaleWrite, Scaled, replicas};
+use crate::registry::subresources::{Change, answer};
 use crate::registry::tree::{field, set};
-use crate::request::{ApiRequest, Response};
+use crate::request::Response;
 use crate::resources::{Strategy, Subresource, SubresourceRequest};
+
+/// Stands for replicas that nobody has set; a client that does not set them either leaves it.
+const UNSET: i32 = i32::MIN;
 
 pub struct CustomScale {
     kind: Arc<CustomKind>,
@@ -61,27 +65,42 @@ impl CustomScale {
         (scale, wanted.is_some())
     }
 
-    fn changed(&self, object: &Object, wanted: &Value, had: bool) -> Result<Object, Status> {
-        if !had && field(wanted, "spec").get("replicas").is_none() {
+    /// Where each version has its replicas: fields may be owned in any.
+    fn mappings(&self) -> Mappings {
+        let definition = self.kind.versions.definition();
+        let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
+        versions
+            .into_iter()
+            .flatten()
+            .map(|version| {
+                let name = version.get("name").and_then(Value::as_str).unwrap_or_default();
+                let path = version.pointer("/subresources/scale/specReplicasPath").and_then(Value::as_str);
+                let steps = path.and_then(|path| paths::steps(path).ok());
+                let path = steps.map(|steps| steps.iter().map(|step| Element::field(step)).collect());
+                (format!("{}/{name}", self.group), path)
+            })
+            .collect()
+    }
+
+    /// The object with the Scale that is wanted.
+    fn changed(&self, object: &Object, write: &ScaleWrite<'_>) -> Result<Object, Status> {
+        let (mut before, found) = self.scale_of(object);
+        if !found {
+            set(&mut before["spec"], "replicas", UNSET);
+        }
+        let wanted = write.wanted(object, before)?;
+        if field(field(&wanted, "spec"), "replicas").as_i64() == Some(UNSET.into()) {
             let path = &self.paths.spec_replicas;
             return Err(Status::bad_request(format!("the spec replicas field {path:?} cannot be empty")));
         }
-        let version = object::resource_version(wanted);
-        if !version.is_empty() && version != object::resource_version(object) {
-            return Err(Status::conflict(
-                &self.group,
-                &self.resource,
-                object::name(object),
-                "the object has been modified; please apply your changes to the latest version and try again",
-            ));
-        }
-        let replicas = checked(wanted)?;
+        let replicas = replicas(&wanted)?;
         let mut new = object.clone();
         let steps = paths::steps(&self.paths.spec_replicas).unwrap_or_default();
         if let Some((last, parents)) = steps.split_last() {
             let parents: Vec<&str> = parents.iter().map(String::as_str).collect();
             object::map_at_mut(&mut new, &parents).insert(last.clone(), replicas.into());
         }
+        write.note(&mut new, &wanted)?;
         self.strategy.prepare_for_update(&mut new, object);
         let errors = self.strategy.validate_update(&new, object);
         if !errors.is_empty() {
@@ -106,26 +125,21 @@ impl Subresource for CustomScale {
             }
             return Ok(answer(200, &scale));
         }
-        let ApiRequest { parts, body, .. } = request.request;
-        let media = crate::endpoints::negotiation::media_type(&parts.headers);
-        let (whole, patch) = if info.verb == "patch" {
-            (None, ApiRequest::collect_body(body).await?)
-        } else {
-            (Some(read(&parts.headers, body).await?), bytes::Bytes::new())
+        let scaled = Scaled {
+            group: &self.group,
+            resource: &self.resource,
+            api_version: request.def.api_version(),
+            mappings: self.mappings(),
         };
-        let apply = |object: Object| -> Result<Object, Status> {
-            let (before, had) = self.scale_of(&object);
-            let wanted = match &whole {
-                Some(scale) => scale.clone(),
-                None => patched(&before, &patch, &media)?,
-            };
-            self.changed(&object, &wanted, had)
-        };
-        if query(&ctx, "dryRun") == "All" {
+        let schema = self.kind.versions.builtin().clone();
+        let write = ScaleWrite::read(scaled, schema, request.request).await?;
+        if write.dry_run() {
             let object = store.get(&info.namespace, &info.name, None).await?;
-            return Ok(answer(200, &self.scale_of(&apply(object.tree())?).0));
+            return Ok(answer(200, &self.scale_of(&self.changed(&object.tree(), &write)?).0));
         }
-        let mut change = Change(|object| Ok(Decision::Write { object: apply(object)?, ttl_seconds: None }));
+        let mut change = Change(|object| {
+            Ok(Decision::Write { object: self.changed(&object, &write)?, ttl_seconds: None })
+        });
         let (object, _) = store
             .guaranteed_update(&info.namespace, &info.name, &Preconditions::default(), false, &mut change)
             .await?;

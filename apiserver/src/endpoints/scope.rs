@@ -106,8 +106,17 @@ impl<'a> Scope<'a> {
         let versions = |api_version: &str| {
             let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
             let table = self.server.tables.load();
-            let def = table.get(group, version, &self.def.resource)?;
-            (def.stored_as == self.def.stored_as).then(|| Version::new(def.clone(), builtin.clone()))
+            match table.get(group, version, &self.def.resource) {
+                Some(def) if def.stored_as == self.def.stored_as => {
+                    Some(Version::new(def.clone(), builtin.clone()))
+                }
+                Some(_) => None,
+                // A version that is switched off: a custom resource's still has its types.
+                None => {
+                    let custom = self.def.custom.as_ref().filter(|_| group == self.def.group)?;
+                    Some(Version::of_custom(Arc::new(custom.sibling(version)?), builtin.clone()))
+                }
+            }
         };
         let subresource = self.subresource().map_or("", |s| s.name.as_str());
         let version = Version::new(self.def.clone(), builtin.clone());
@@ -171,8 +180,17 @@ impl<'a> Scope<'a> {
             if let Some(wanted) = wanted
                 && wanted != found
             {
+                let key = format!(
+                    "/registry/{}/{}{}{}",
+                    self.def.storage_prefix,
+                    self.namespace,
+                    if self.namespace.is_empty() { "" } else { "/" },
+                    name(object)
+                );
                 let why = format!(
-                    "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+                    "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, \
+                     AdditionalErrorMsg: Precondition failed: {what} in precondition: {wanted}, \
+                     {what} in object meta: {found}"
                 );
                 return Err(Status::conflict(&self.def.group, &self.def.resource, name(object), why));
             }

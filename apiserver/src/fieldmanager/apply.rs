@@ -132,7 +132,7 @@ impl FieldManager<'_> {
                 self.add(&mut managers, BEFORE_FIRST_APPLY, own, now);
             }
         }
-        if entries(patch).as_array().is_some_and(|list| !list.is_empty()) {
+        if entries(patch).is_array() {
             return Err(ApplyError::ManagedFields);
         }
         typed::validate(types, patch).map_err(|why| {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::typed::Types;
+use crate::apiextensions::CustomKind;
 use crate::object::Object;
 use crate::resources::ResourceDef;
 use crate::resources::schema::{Schema, TypeId};
@@ -18,6 +19,8 @@ pub struct Version {
 
 enum Source {
     Row(Arc<ResourceDef>),
+    /// A custom resource's version that is not served.
+    Custom(Arc<CustomKind>),
     /// A kind that is no resource and has one version.
     Type(TypeId),
 }
@@ -26,6 +29,12 @@ impl Version {
     /// `builtin` has the types of kinds that bring none of their own.
     pub fn new(def: Arc<ResourceDef>, builtin: Arc<Schema>) -> Self {
         Self { api_version: def.api_version(), kind: def.kind.clone(), source: Source::Row(def), builtin }
+    }
+
+    /// Of a custom resource, served or not.
+    pub fn of_custom(kind: Arc<CustomKind>, builtin: Arc<Schema>) -> Self {
+        let api_version = format!("{}/{}", kind.versions.group, kind.version);
+        Self { api_version, kind: kind.kind.clone(), source: Source::Custom(kind), builtin }
     }
 
     /// Of a kind that no row of the table has: the Scale of a subresource. `None` when the schema has no type
@@ -48,6 +57,10 @@ impl Version {
         let schema = &*self.builtin;
         match &self.source {
             Source::Type(root) => Some(Types { schema, root: *root }),
+            Source::Custom(kind) => {
+                let types = kind.types();
+                Some(Types { schema: &types.schema, root: types.root })
+            }
             Source::Row(def) => match &def.custom {
                 Some(custom) => {
                     let types = custom.types();
@@ -65,6 +78,7 @@ impl Version {
                 Some(conversion) => Cow::Owned(conversion.from_stored(stored.clone())),
                 None => Cow::Borrowed(stored),
             },
+            Source::Custom(kind) => Cow::Owned(kind.from_stored(stored.clone())),
             Source::Type(_) => Cow::Borrowed(stored),
         }
     }
@@ -76,6 +90,7 @@ impl Version {
                 Some(conversion) => conversion.to_stored(served),
                 None => served,
             },
+            Source::Custom(kind) => kind.to_stored(served),
             Source::Type(_) => served,
         }
     }

@@ -69,7 +69,7 @@ impl Build<'_> {
             "number" => Type::Double,
             "boolean" => Type::Boolean,
             "array" => Type::List(Box::new(match &schema.items {
-                Some(items) => self.ty(&format!("{name}.items"), items),
+                Some(items) => self.element(&format!("{name}.items"), items),
                 None => Type::Deduced,
             })),
             _ if !schema.properties.is_empty() || schema.embedded => {
@@ -77,13 +77,28 @@ impl Build<'_> {
             }
             _ => match &schema.additional {
                 Some(Additional::Schema(inner)) => {
-                    Type::Map(Box::new(self.ty(&format!("{name}.values"), inner)))
+                    Type::Map(Box::new(self.element(&format!("{name}.values"), inner)))
                 }
                 Some(Additional::Allowed(true)) => Type::Deduced,
                 _ if schema.preserve_unknown => Type::Deduced,
                 _ => Type::Struct(self.object(name, schema, false)),
             },
         }
+    }
+
+    /// The type of a list's items or a map's values: one with a name where it says how it is owned.
+    fn element(&mut self, name: &str, schema: &Structural) -> Type {
+        let field = self.field(name, "", schema);
+        let says = match &field.ty {
+            Type::List(_) => field.list_type != ListType::Atomic,
+            Type::Map(_) => field.atomic_map,
+            _ => false,
+        };
+        if !says {
+            return field.ty;
+        }
+        self.types.push(TypeDef::of_element(name.to_owned(), field));
+        Type::Struct(TypeId::at(self.types.len() - 1))
     }
 
     /// Copies a built-in type and what it leads to.
@@ -139,5 +154,22 @@ mod tests {
         assert_eq!((list.list_type, list.list_map_keys.len()), (ListType::Map, 1));
         assert_eq!(spec.field("open").expect("open").ty, Type::Deduced);
         assert!(spec.field("one").expect("one").atomic_map);
+    }
+
+    #[test]
+    fn lists_in_lists_and_maps_keep_their_rules() {
+        let set = json!({"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}});
+        let schema = Structural::read(&json!({"type": "object", "properties": {
+            "lists": {"type": "array", "items": set},
+            "maps": {"type": "object", "additionalProperties": set},
+            "plain": {"type": "array", "items": {"type": "array", "items": {"type": "string"}}}}}));
+        let (types, root) = types(&Schema::builtin(), "example.com.v1.Foo", &schema);
+        let strings = Type::List(Box::new(Type::String));
+        for (name, owned) in [("lists", true), ("maps", true), ("plain", false)] {
+            let ty = &types.get(root).field(name).expect("a field").ty;
+            let (Type::List(inner) | Type::Map(inner)) = ty else { panic!("{name} holds nothing") };
+            assert_eq!(types.resolve(inner), &strings, "{name}");
+            assert_eq!(matches!(**inner, Type::Struct(_)), owned, "{name}");
+        }
     }
 }

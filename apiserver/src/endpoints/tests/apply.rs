@@ -13,12 +13,12 @@ fn map(data: Value) -> Value {
 }
 
 impl Harness {
-    async fn apply(&self, uri: &str, query: &str, config: &Value) -> Answer {
+    pub(super) async fn apply(&self, uri: &str, query: &str, config: &Value) -> Answer {
         self.call(Method::PATCH, &format!("{uri}?{query}"), &APPLY, &config.to_string()).await
     }
 }
 
-fn owned<'o>(object: &'o Value, manager: &str) -> &'o Value {
+pub(super) fn owned<'o>(object: &'o Value, manager: &str) -> &'o Value {
     let entries = object["metadata"]["managedFields"].as_array().expect("entries");
     entries.iter().find(|e| e["manager"] == manager).map_or(&Value::Null, |e| &e["fieldsV1"])
 }

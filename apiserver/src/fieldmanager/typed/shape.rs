@@ -56,6 +56,11 @@ impl<'s> Types<'s> {
     }
 
     pub(super) fn of(self, ty: &'s Type, field: Option<&'s Field>) -> Shape<'s> {
+        if let Type::Struct(id) = ty
+            && let Some(element) = self.schema.get(*id).element.as_deref()
+        {
+            return self.of(&element.ty, Some(element));
+        }
         let atomic = field.is_some_and(|f| f.atomic_map);
         match self.schema.resolve(ty) {
             Type::String | Type::Bytes => Shape::Scalar(Scalar::String),

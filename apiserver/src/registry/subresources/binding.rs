@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use common::status::{FieldErrors, Status};
 use serde_json::{Value, json};
 
-use super::{Change, admit, query, read, success};
+use super::{Change, admit, create_options, read, success};
 use crate::cacher::{Decision, Preconditions};
+use crate::endpoints::Expected;
 use crate::object::{self, Object, str_at};
 use crate::registry::deps::Deps;
 use crate::registry::tree::{at, field, has, items, items_mut, list_mut, map_mut, set, struct_mut, text};
@@ -88,8 +89,11 @@ fn scheduled(status: &mut Value, now: &str) {
 impl Subresource for Binding {
     async fn serve(&self, request: SubresourceRequest) -> Result<Response, Status> {
         let ctx = request.request.ctx.clone();
-        let mut binding = read(&request.request.parts.headers, request.request.body).await?;
-        let dry_run = query(&ctx, "dryRun") == "All";
+        let options = create_options(&ctx)?;
+        let dry_run = options.dry_run;
+        let expected = Expected { kind: "Binding", api_versions: &["v1"] };
+        let type_name = "io.k8s.api.core.v1.Binding";
+        let mut binding = read(&self.deps, request.request, type_name, expected, &options).await?;
         let info = &ctx.info;
         if !info.name.is_empty() && object::name(&binding) != info.name {
             return Err(Status::bad_request("name in URL does not match name in Binding object"));

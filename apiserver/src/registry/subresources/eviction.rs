@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use common::status::{FieldErrors, Status, StatusCause};
 use serde_json::{Value, json};
 
-use super::{Change, admit, query_all, read, success};
+use super::{Change, admit, create_options, query_all, read, success};
 use crate::cacher::{Decision, ListQuery, Preconditions, Selection};
+use crate::endpoints::Expected;
 use crate::object::{self, Object, str_at};
 use crate::registry::core::pod;
 use crate::registry::deps::Deps;
@@ -259,7 +260,10 @@ fn may_become_healthy(pod: &Object) -> bool {
 impl Subresource for Eviction {
     async fn serve(&self, request: SubresourceRequest) -> Result<Response, Status> {
         let ctx = request.request.ctx.clone();
-        let mut eviction = read(&request.request.parts.headers, request.request.body).await?;
+        let asked_for = create_options(&ctx)?;
+        let expected = Expected { kind: "Eviction", api_versions: &["policy/v1", "policy/v1beta1"] };
+        let type_name = "io.k8s.api.policy.v1.Eviction";
+        let mut eviction = read(&self.deps, request.request, type_name, expected, &asked_for).await?;
         let options = field(&eviction, "deleteOptions").clone();
         let info = &ctx.info;
         if object::name(&eviction) != info.name {

@@ -23,8 +23,10 @@ use serde_json::Value;
 use super::deps::Deps;
 use crate::admission::{Attributes, Operation};
 use crate::cacher::{Decision, Update};
+use crate::endpoints::query::{Query, WriteOptions};
+use crate::endpoints::{Expected, read_type};
 use crate::object::{self, Object};
-use crate::request::{ApiRequest, Body, RequestContext, Response, full};
+use crate::request::{ApiRequest, RequestContext, Response, full};
 use crate::resources::{CustomHandlers, GroupResource, Subresource};
 
 /// Every handler of the table.
@@ -72,19 +74,28 @@ pub fn handlers(deps: &Arc<Deps>) -> CustomHandlers {
     out
 }
 
-/// Reads the body as a JSON (or YAML) object.
-pub(crate) async fn read(headers: &http::HeaderMap, body: Body) -> Result<Object, Status> {
+/// The options of a create.
+///
+/// # Errors
+/// 422 for values that do not exist.
+pub(super) fn create_options(ctx: &RequestContext) -> Result<WriteOptions, Status> {
+    WriteOptions::parse(&Query::parse(&ctx.query), "CreateOptions")
+}
+
+/// Reads the body of a create as what it has to be; `type_name` is its built-in type.
+///
+/// # Errors
+/// As for every object: 400, 415, and 413 for one that is too large.
+pub(super) async fn read(
+    deps: &Deps,
+    request: ApiRequest,
+    type_name: &str,
+    expected: Expected<'_>,
+    options: &WriteOptions,
+) -> Result<Object, Status> {
+    let ApiRequest { ctx, parts, body } = request;
     let bytes = ApiRequest::collect_body(body).await?;
-    let media = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("application/json");
-    let bad = |e: String| Status::bad_request(format!("the object provided is unrecognized: {e}"));
-    let tree: Value = if media.contains("yaml") {
-        serde_saphyr::from_slice(&bytes).map_err(|e| bad(e.to_string()))?
-    } else if media.contains("protobuf") {
-        return Err(Status::unsupported_media_type(&["application/json", "application/yaml"]));
-    } else {
-        serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?
-    };
-    if tree.is_object() { Ok(tree) } else { Err(bad("not an object".to_owned())) }
+    read_type(&ctx, &deps.schema, type_name, expected, &parts.headers, &bytes, options.field_validation)
 }
 
 /// Answers with an object.

@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use common::status::{FieldErrors, Status};
 use serde_json::{Value, json};
 
-use super::{admit, answer, read};
+use super::{admit, answer, create_options, read};
 use crate::authentication::service_account::{
     Bindings, Claims, EXPIRATION_EXTENSION_SECONDS, ObjectRef, WARN_ONLY_BOUND_TOKEN_EXPIRATION_SECONDS,
 };
+use crate::endpoints::Expected;
 use crate::object::{self, Object, str_at};
 use crate::registry::deps::Deps;
 use crate::registry::tree::{default_to, field, has, int, set, strings, struct_mut, text};
@@ -117,7 +118,10 @@ impl Subresource for Token {
         let info = &ctx.info;
         let tokens = &self.deps.tokens;
         let signer = tokens.signer.as_ref().ok_or_else(Status::path_not_found)?;
-        let mut body = read(&request.request.parts.headers, request.request.body).await?;
+        let options = create_options(&ctx)?;
+        let expected = Expected { kind: "TokenRequest", api_versions: &["authentication.k8s.io/v1"] };
+        let type_name = "io.k8s.api.authentication.v1.TokenRequest";
+        let mut body = read(&self.deps, request.request, type_name, expected, &options).await?;
         let account = self
             .deps
             .registry
@@ -169,7 +173,7 @@ impl Subresource for Token {
         if !errors.is_empty() {
             return Err(Status::invalid(GROUP, "TokenRequest", "", &errors));
         }
-        admit(&self.deps, &ctx, "TokenRequest", "v1", &mut body, false).await?;
+        admit(&self.deps, &ctx, "TokenRequest", "v1", &mut body, options.dry_run).await?;
         let mut bindings = Bindings {
             namespace: info.namespace.clone(),
             service_account: reference(&account),

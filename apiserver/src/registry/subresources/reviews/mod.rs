@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use common::status::Status;
 use serde_json::{Value, json};
 
-use super::{admit, answer, query, read};
+use super::{admit, answer, create_options, read};
 use crate::authorization;
+use crate::endpoints::Expected;
 use crate::object::{self, Object, str_at};
 use crate::registry::deps::Deps;
 use crate::registry::tree::{field, set, strings, text};
@@ -147,10 +148,10 @@ impl Review {
 impl Subresource for Review {
     async fn serve(&self, request: SubresourceRequest) -> Result<Response, Status> {
         let ctx = request.request.ctx.clone();
-        let mut review = read(&request.request.parts.headers, request.request.body).await?;
-        let kind = request.def.kind.clone();
-        set(&mut review, "kind", kind.as_str());
-        set(&mut review, "apiVersion", request.def.api_version());
+        let options = create_options(&ctx)?;
+        let (kind, api_version) = (request.def.kind.clone(), request.def.api_version());
+        let expected = Expected { kind: &kind, api_versions: &[&api_version] };
+        let mut review = read(&self.deps, request.request, &request.def.schema, expected, &options).await?;
         object::metadata_mut(&mut review);
         let namespace = ctx.info.namespace.as_str();
         if !namespace.is_empty() && !object::map_at_mut(&mut review, &["metadata"]).contains_key("namespace")
@@ -159,7 +160,7 @@ impl Subresource for Review {
         }
         self.check(&kind, &review, namespace)?;
         let version = request.def.version.clone();
-        admit(&self.deps, &ctx, &kind, &version, &mut review, query(&ctx, "dryRun") == "All").await?;
+        admit(&self.deps, &ctx, &kind, &version, &mut review, options.dry_run).await?;
         match self.question {
             Question::Token => self.token(&mut review).await,
             Question::SelfSubject => {

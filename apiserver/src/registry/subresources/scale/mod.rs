@@ -1,0 +1,118 @@
+//! `scale`: the number of replicas, in the same shape for every workload.
+
+pub(crate) mod write;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use common::status::Status;
+use serde_json::{Value, json};
+
+use super::{Change, answer};
+use crate::cacher::{Decision, Preconditions};
+use crate::fieldmanager::Element;
+use crate::object::Object;
+use crate::registry::deps::Deps;
+use crate::registry::gated::Gated;
+use crate::registry::pod_template::metadata::matcher;
+use crate::registry::rules::KindStrategy;
+use crate::registry::table;
+use crate::registry::tree::{at, field, set, string_map, struct_mut};
+use crate::request::Response;
+use crate::resources::{Strategy, Subresource, SubresourceRequest};
+
+use write::{ScaleWrite, Scaled, replicas};
+
+pub struct Scale {
+    deps: Arc<Deps>,
+    group: String,
+    resource: String,
+}
+
+impl Scale {
+    pub fn new(deps: Arc<Deps>, group: &str, resource: &str) -> Self {
+        Self { deps, group: group.to_owned(), resource: resource.to_owned() }
+    }
+}
+
+/// The Scale of a workload.
+pub(super) fn scale_of(object: &Object) -> Value {
+    let metadata = field(object, "metadata");
+    let mut shown = json!({});
+    for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        set(&mut shown, key, field(metadata, key).clone());
+    }
+    let selector = at(object, &["spec", "selector"]);
+    let selector = if selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some() {
+        matcher(selector).to_string()
+    } else {
+        common::labels::Selector::from_map(&string_map(selector)).to_string()
+    };
+    let replicas = at(object, &["spec", "replicas"]).as_i64().unwrap_or(0);
+    let running = at(object, &["status", "replicas"]).as_i64().unwrap_or(0);
+    let mut spec = json!({});
+    if replicas != 0 {
+        set(&mut spec, "replicas", replicas);
+    }
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": shown, "spec": spec,
+        "status": {"replicas": running, "selector": selector}})
+}
+
+#[async_trait]
+impl Subresource for Scale {
+    async fn serve(&self, request: SubresourceRequest) -> Result<Response, Status> {
+        let ctx = request.request.ctx.clone();
+        let info = &ctx.info;
+        let store = self.deps.registry.store(&self.group, &self.resource);
+        if info.verb == "get" {
+            let object = store.get(&info.namespace, &info.name, None).await?;
+            return Ok(answer(200, &scale_of(&object.tree())));
+        }
+        let api_version = request.def.api_version();
+        let path = vec![Element::field("spec"), Element::field("replicas")];
+        let scaled = Scaled {
+            group: &self.group,
+            resource: &self.resource,
+            mappings: vec![(api_version.clone(), Some(path))],
+            api_version,
+        };
+        let write = ScaleWrite::read(scaled, self.deps.schema.clone(), request.request).await?;
+        let gated = Gated::new(Arc::clone(&self.deps.features), &self.group, &self.resource);
+        let strategy = KindStrategy::new(table::rules(&self.group, &self.resource)).gated(gated);
+        let apply = |object: Object| -> Result<Object, Status> {
+            let wanted = write.wanted(&object, scale_of(&object))?;
+            let replicas = replicas(&wanted)?;
+            let mut new = object.clone();
+            write.note(&mut new, &wanted)?;
+            if let Some(spec) = struct_mut(&mut new, "spec") {
+                set(spec, "replicas", replicas);
+            }
+            strategy.prepare_for_update(&mut new, &object);
+            Ok(new)
+        };
+        if write.dry_run() {
+            let object = store.get(&info.namespace, &info.name, None).await?;
+            return Ok(answer(200, &scale_of(&apply(object.tree())?)));
+        }
+        let mut change = Change(|object| Ok(Decision::Write { object: apply(object)?, ttl_seconds: None }));
+        let (object, _) = store
+            .guaranteed_update(&info.namespace, &info.name, &Preconditions::default(), false, &mut change)
+            .await?;
+        Ok(answer(200, &scale_of(&object.tree())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scale_shows_the_selector_as_text() {
+        let object = json!({"metadata": {"name": "a", "namespace": "n", "resourceVersion": "5"},
+            "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "a"}}}, "status": {"replicas": 2}});
+        let scale = scale_of(&object);
+        assert_eq!(scale["status"], json!({"replicas": 2, "selector": "app=a"}));
+        assert_eq!(replicas(&scale).expect("valid"), 3);
+        assert_eq!(replicas(&json!({"spec": {"replicas": -1}})).expect_err("fewer than none").code, 422);
+    }
+}
