@@ -165,6 +165,7 @@ mod tests {
     use crate::registry::checks::found;
     use serde_json::json;
 
+    #[test]
     fn bad_slices_are_refused_in_upstreams_words() {
         let check = |key: &str, value: Value, expected: &[&str]| {
             let mut slice = json!({"spec": {"driver": "d", "nodeName": "n",
