@@ -13,8 +13,23 @@ const UNKNOWN_MAX: usize = 100;
 
 /// A value that its field cannot hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct TypeError(String);
+#[error("{words}")]
+pub struct TypeError {
+    words: String,
+    /// What is said where no decoder was at work.
+    converter: Option<String>,
+}
+
+impl TypeError {
+    fn new(words: impl Into<String>) -> Self {
+        Self { words: words.into(), converter: None }
+    }
+
+    /// In the words of Go's converter from untyped maps, which strategic merges go through.
+    pub fn in_converter_words(self) -> String {
+        self.converter.unwrap_or(self.words)
+    }
+}
 
 /// Checks and cleans `object` as a `type_id`. Returns the paths of the fields that it does not have.
 ///
@@ -26,7 +41,7 @@ pub fn check(schema: &Schema, type_id: TypeId, object: &mut Value) -> Result<Vec
     match object {
         Value::Object(map) => walk.fields(schema.get(type_id), map)?,
         other => {
-            return Err(TypeError(format!(
+            return Err(TypeError::new(format!(
                 "json: cannot unmarshal {} into Go value of type {}",
                 kind_of(other, false),
                 schema.shown(&Type::Struct(type_id))
@@ -156,13 +171,41 @@ impl<'s> Walk<'s> {
     }
 
     fn wrong(&self, ty: &Type, value: &Value) -> TypeError {
-        TypeError(format!(
+        let words = format!(
             "json: cannot unmarshal {} into Go struct field {}.{} of type {}",
             kind_of(value, matches!(self.schema.resolve(ty), Type::Int32 | Type::Int64 | Type::IntOrString)),
             self.owner,
             self.fields,
             self.schema.shown(ty)
-        ))
+        );
+        TypeError { words, converter: self.converter_words(ty, value) }
+    }
+
+    /// `None` for types that read themselves.
+    fn converter_words(&self, ty: &Type, value: &Value) -> Option<String> {
+        let from = match value {
+            Value::Object(_) => "map",
+            Value::Array(_) => "slice",
+            other => crate::go::type_name(other),
+        };
+        let to = match self.schema.resolve(ty) {
+            Type::Map(_) => return Some(format!("cannot restore map from {from}")),
+            Type::List(_) | Type::Bytes => return Some(format!("cannot restore slice from {from}")),
+            Type::Struct(_) => return Some(format!("cannot restore struct from: {from}")),
+            Type::String => "string",
+            Type::Boolean => "bool",
+            Type::Int32 => "int32",
+            Type::Int64 => "int64",
+            Type::Double => "float64",
+            _ => return None,
+        };
+        // Go can make a string of an integer, and an integer of a number with a fraction, and does not here.
+        let convertible = value.is_i64() && to == "string" || value.is_f64() && to.starts_with("int");
+        Some(if convertible {
+            format!("cannot convert {from} to {to}")
+        } else {
+            format!("unrecognized type: {to}")
+        })
     }
 
     fn bytes(&self, ty: &Type, value: &mut Value) -> Result<(), TypeError> {
@@ -180,7 +223,7 @@ impl<'s> Walk<'s> {
                         text.len() / 4 * 4
                     }
                 };
-                Err(TypeError(format!("illegal base64 data at input byte {at}")))
+                Err(TypeError::new(format!("illegal base64 data at input byte {at}")))
             }
         }
     }
@@ -194,7 +237,7 @@ impl<'s> Walk<'s> {
         let Ok(time) = text.parse::<jiff::Timestamp>() else {
             let layout =
                 if decimals == 0 { "2006-01-02T15:04:05Z07:00" } else { "2006-01-02T15:04:05.000000Z07:00" };
-            return Err(TypeError(format!(
+            return Err(TypeError::new(format!(
                 "parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\""
             )));
         };
@@ -214,7 +257,7 @@ impl<'s> Walk<'s> {
             *value = Value::String(number.to_string());
         }
         let Value::String(text) = value else { return Err(self.wrong(ty, value)) };
-        Quantity::parse(text).map(|_| ()).map_err(|error| TypeError(error.to_string()))
+        Quantity::parse(text).map(|_| ()).map_err(|error| TypeError::new(error.to_string()))
     }
 }
 

@@ -76,7 +76,7 @@ async fn a_patch_is_judged_when_there_is_something_to_patch() {
             "strategic-merge-patch",
             r#"{"data":{"a":1}}"#,
             422,
-            " \"\" is invalid: patch: Invalid value: \"map[data:map[a:1]]\": ",
+            " \"\" is invalid: patch: Invalid value: \"map[data:map[a:1]]\": cannot convert int64 to string",
         ),
     ] {
         let media = format!("application/{kind}+json");

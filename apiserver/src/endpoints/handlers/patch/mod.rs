@@ -46,7 +46,7 @@ pub fn supported(def: &ResourceDef) -> &'static [&'static str] {
 
 /// A patch that was read, or why it cannot be: whether there is something to patch is asked first.
 pub struct Patch {
-    change: Result<Change, Status>,
+    change: Result<Change, Box<Status>>,
     duplicates: Vec<String>,
     /// What a strict reader says of the operations themselves.
     problems: Vec<String>,
@@ -85,11 +85,11 @@ impl Patch {
     /// Reads a patch of a supported type that is no apply.
     pub fn read(media_type: &str, body: &[u8]) -> Self {
         let mut patch = Self {
-            change: Err(Status::unsupported_media_type(SUPPORTED)),
+            change: Err(Box::new(Status::unsupported_media_type(SUPPORTED))),
             duplicates: Vec::new(),
             problems: Vec::new(),
         };
-        patch.change = patch.decoded(media_type, body);
+        patch.change = patch.decoded(media_type, body).map_err(Box::new);
         patch
     }
 
@@ -147,7 +147,12 @@ impl Patch {
         validation: FieldValidation,
     ) -> Result<Object, Status> {
         let (schema, type_id) = scope.types()?;
-        let check = |object: &mut Object| checked(scope, object);
+        let check = |object: &mut Object| match &self.change {
+            Ok(Change::Strategic(_)) => {
+                typed::check(schema, type_id, object).map_err(typed::TypeError::in_converter_words)
+            }
+            _ => checked(scope, object),
+        };
         self.applied(schema, type_id, object, &check, &scope.ctx, validation)
     }
 
@@ -177,7 +182,7 @@ impl Patch {
         ctx: &RequestContext,
         validation: FieldValidation,
     ) -> Result<Object, Status> {
-        let change = self.change.as_ref().map_err(Status::clone)?;
+        let change = self.change.as_ref().map_err(|status| status.as_ref().clone())?;
         let (kind, api_version) =
             (str_at(&object, &["kind"]).to_owned(), str_at(&object, &["apiVersion"]).to_owned());
         let mut object = change.apply(schema, type_id, object)?;
@@ -264,7 +269,7 @@ mod tests {
     use super::*;
     use crate::fuzz;
 
-    fn read(kind: usize, body: &[u8]) -> Result<Change, Status> {
+    fn read(kind: usize, body: &[u8]) -> Result<Change, Box<Status>> {
         Patch::read(SUPPORTED[kind % SUPPORTED.len()], body).change
     }
 
