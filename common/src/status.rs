@@ -431,7 +431,7 @@ impl FieldErrors {
             FieldErrorKind::TooLong,
             field,
             String::new(),
-            format!("may not be more than {max_bytes} bytes"),
+            format!("may not be more than {max_bytes} {}", if max_bytes == 1 { "byte" } else { "bytes" }),
         );
     }
 
@@ -440,7 +440,7 @@ impl FieldErrors {
             FieldErrorKind::TooMany,
             field,
             actual.to_string(),
-            format!("must have at most {max} items"),
+            format!("must have at most {max} {}", if max == 1 { "item" } else { "items" }),
         );
     }
 }

@@ -73,7 +73,9 @@ pub fn path_segment(name: &str) -> Vec<String> {
 /// Label values.
 pub fn label_value(value: &str) -> Vec<String> {
     let mut out = Vec::new();
-    too_long(value, 63, &mut out);
+    if value.len() > 63 {
+        out.push("must be no more than 63 bytes".to_owned());
+    }
     let bytes = value.as_bytes();
     let inner = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let fits = match (bytes.first(), bytes.last()) {
@@ -105,14 +107,14 @@ pub fn qualified_name(value: &str) -> Vec<String> {
         }
         (Some(_), Some(_)) => {
             return vec![format!(
-                "a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+                "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             )];
         }
     };
     if name.is_empty() {
         out.push("name part must be non-empty".to_owned());
     } else if name.len() > 63 {
-        out.push("name part must be no more than 63 characters".to_owned());
+        out.push("name part must be no more than 63 bytes".to_owned());
     }
     let bytes = name.as_bytes();
     let inner = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
@@ -172,7 +174,10 @@ pub fn port_number(port: i64) -> Option<&'static str> {
 
 /// Environment variable names (relaxed: any printable ASCII but '=').
 pub fn env_var_name(name: &str) -> Vec<String> {
-    let fits = !name.is_empty() && name.bytes().all(|b| (0x20..=0x7e).contains(&b) && b != b'=');
+    if name.is_empty() {
+        return vec!["environment variable name must be non-empty".to_owned()];
+    }
+    let fits = name.bytes().all(|b| (0x20..=0x7e).contains(&b) && b != b'=');
     if fits {
         Vec::new()
     } else {

@@ -16,7 +16,7 @@ pub fn labels(map: &Value, path: &str, errors: &mut FieldErrors) {
             errors.invalid(path, key, message);
         }
         for message in names::label_value(value.as_str().unwrap_or("")) {
-            errors.invalid(format!("{path}[{key}]"), value, message);
+            errors.invalid(path, value, message);
         }
     }
 }
