@@ -29,6 +29,7 @@ pub const HORIZONTAL_POD_AUTOSCALER: Rules = Rules {
         At::root(object).at("spec").at_least(&["minReplicas"], if zero { 0 } else { 1 }, errors);
     },
     validate_update: |new, old, errors| spec_rules(new, Some(old), errors),
+    tolerated: &[|error| error.field.ends_with(".describedObject.apiVersion")],
     validate_status: |new, _, errors| {
         At::root(new).at("status").nonnegative(&["currentReplicas", "desiredReplicas"], errors);
     },

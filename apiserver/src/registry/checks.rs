@@ -312,24 +312,32 @@ pub fn strict_ip(value: &str) -> Vec<String> {
     }
 }
 
+/// An address and the length of a prefix, with zeros before their numbers or not.
+fn sloppy_cidr(value: &str) -> Option<(IpAddr, u8)> {
+    let (ip, length) = value.split_once('/')?;
+    let ip = sloppy_ip(ip)?;
+    let digits = !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit());
+    let length: u8 = digits.then(|| length.parse().ok()).flatten()?;
+    (length <= if ip.is_ipv4() { 32 } else { 128 }).then_some((ip, length))
+}
+
+/// Of a range that is one but for zeros before its numbers; `ipnet` reads over those in addresses.
+fn has_leading_zeros(value: &str) -> bool {
+    value.split_once('/').is_some_and(|(ip, length)| {
+        ip.parse::<IpAddr>().is_err() || (length.len() > 1 && length.starts_with('0'))
+    })
+}
+
 /// What is wrong with a range in a field that is older than the strict rules.
 pub fn legacy_cidr(value: &str) -> Vec<String> {
     const BAD: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-    let sloppy = value.split_once('/').and_then(|(ip, length)| {
-        let ip = sloppy_ip(ip)?;
-        let digits = !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit());
-        let length: u8 = digits.then(|| length.parse().ok()).flatten()?;
-        (length <= if ip.is_ipv4() { 32 } else { 128 }).then_some(())
-    });
-    if sloppy.is_none() {
+    if sloppy_cidr(value).is_none() {
         return vec![BAD.to_owned()];
     }
-    let leading = |length: &str| length.len() > 1 && length.starts_with('0');
+    let zeros = vec!["must not have leading 0s in IP or prefix length".to_owned()];
     match IpNet::from_str(value) {
-        Err(_) => vec!["must not have leading 0s in IP or prefix length".to_owned()],
-        Ok(_) if value.split_once('/').is_some_and(|(_, length)| leading(length)) => {
-            vec!["must not have leading 0s in IP or prefix length".to_owned()]
-        }
+        _ if has_leading_zeros(value) => zeros,
+        Err(_) => zeros,
         Ok(IpNet::V6(net)) if net.addr().to_ipv4_mapped().is_some() => {
             vec!["must not have an IPv4-mapped IPv6 address".to_owned()]
         }
@@ -349,6 +357,50 @@ pub fn strict_cidr(value: &str) -> Vec<String> {
         }
         _ => messages,
     }
+}
+
+/// What is wrong with an address that keeps the length of its network's prefix (`10.0.0.1/24`).
+pub fn interface_address(value: &str) -> Vec<String> {
+    const BAD: &str = "must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)";
+    let Some((ip, length)) = sloppy_cidr(value) else { return vec![BAD.to_owned()] };
+    let mapped = ip.is_ipv6() && ip.to_canonical().is_ipv4() && length > 32;
+    let canonical = format!("{}/{}", shown(ip), if mapped { length.saturating_sub(96) } else { length });
+    if canonical == value { Vec::new() } else { vec![format!("must be in canonical form (\"{canonical}\")")] }
+}
+
+/// What a client should know of an address that others may read otherwise (`GetWarningsForIP`).
+pub fn address_advice(path: &str, value: &str) -> Option<String> {
+    let ip = sloppy_ip(value)?;
+    match value.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => None,
+        Ok(IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_none() => (v6.to_string() != value).then(|| {
+            format!("{path}: IPv6 address {value:?} should be in RFC 5952 canonical format (\"{v6}\")")
+        }),
+        _ => Some(format!("{path}: non-standard IP address {value:?} is invalid: use {:?}", shown(ip))),
+    }
+}
+
+/// What a client should know of a range that others may read otherwise (`GetWarningsForCIDR`).
+pub fn range_advice(path: &str, value: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    let Some((ip, length)) = sloppy_cidr(value) else { return out };
+    let Ok(net) = IpNet::new(ip, length).map(|net| net.trunc()) else { return out };
+    if ip != net.addr() {
+        let bits = net.max_prefix_len();
+        out.push(format!(
+            "{path}: CIDR value {value:?} is ambiguous in this context (should be \"{net}\" or \"{}/{bits}\"?)",
+            shown(ip)
+        ));
+    }
+    let mapped = matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    if mapped || has_leading_zeros(value) {
+        out.push(format!("{path}: non-standard CIDR value {value:?} is invalid: use \"{net}\""));
+    } else if out.is_empty() && ip.is_ipv6() && net.to_string() != value {
+        out.push(format!(
+            "{path}: IPv6 CIDR value {value:?} should be in RFC 5952 canonical format (\"{net}\")"
+        ));
+    }
+    out
 }
 
 /// A range as text, without the bits beyond its prefix.
@@ -400,6 +452,7 @@ mod tests {
         assert!(legacy_cidr("10.0.0.0/8").is_empty());
         assert_eq!(legacy_cidr("10.0.0.1/8"), ["must not have bits set beyond the prefix length"]);
         assert_eq!(legacy_cidr("10.0.0.0/33").len(), 1);
+        assert_eq!(legacy_cidr("010.0.0.0/8"), ["must not have leading 0s in IP or prefix length"]);
         assert_eq!(legacy_cidr("10.0.0.0/08"), ["must not have leading 0s in IP or prefix length"]);
         assert_eq!(strict_cidr("2001:DB8::/32"), ["must be in canonical form (\"2001:db8::/32\")"]);
     }

@@ -8,11 +8,13 @@
 //! custom subresources, and whatever needs to know who asks is an admission plugin.
 
 pub mod admission_registration;
+pub mod advice;
 pub mod aggregation;
 pub mod apps;
 pub mod autoscaling;
 pub mod batch;
 pub mod checks;
+pub mod conditions;
 pub mod core;
 #[cfg(test)]
 mod defaults_tests;
@@ -32,6 +34,7 @@ pub mod rules;
 pub mod storage;
 pub mod subresources;
 pub(crate) mod table;
+pub mod tolerance;
 pub mod tree;
 
 use std::sync::Arc;
@@ -53,7 +56,9 @@ pub fn strategy(deps: &Arc<Deps>, group: &str, name: &str) -> Arc<dyn Strategy> 
         ("", "services", "") => {
             Arc::new(KindStrategy::with_hooks(rules(), deps.services.clone()).gated(gated))
         }
-        ("", "events", "") => Arc::new(KindStrategy::with_ttl(rules(), deps.event_ttl_seconds).gated(gated)),
+        ("" | "events.k8s.io", "events", "") => {
+            Arc::new(KindStrategy::with_ttl(rules(), deps.event_ttl_seconds).gated(gated))
+        }
         ("", "namespaces", "finalize") => Arc::new(core::namespace::finalize(gated)),
         ("", "pods", "ephemeralcontainers") => Arc::new(core::pod::ephemeral_containers(gated)),
         ("", "pods", "resize") => Arc::new(core::pod::resize(gated)),

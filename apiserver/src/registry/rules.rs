@@ -10,6 +10,7 @@ use common::status::FieldErrors;
 use serde_json::{Value, json};
 
 use super::gated::{Gated, Through};
+use super::tolerance::{self, Sort};
 use super::{names, tree};
 use crate::features::Features;
 use crate::fieldmanager::FieldPaths;
@@ -63,6 +64,8 @@ pub struct Rules {
     /// The same for the status subresource.
     pub gated_status: fn(&Object, &Object, &Features, &mut FieldErrors),
     pub name: fn(&str) -> Vec<String>,
+    /// Sorts of errors that an update may keep once the old object has one of the sort.
+    pub tolerated: &'static [Sort],
     pub warnings: fn(&Object, Option<&Object>) -> Vec<String>,
     pub grace: Option<fn(&Object, Option<i64>) -> Option<i64>>,
     pub ttl: fn(&Object) -> Option<u64>,
@@ -97,6 +100,7 @@ impl Rules {
         gated: |_, _, _, _| {},
         gated_status: |_, _, _, _| {},
         name: names::dns1123_subdomain,
+        tolerated: &[],
         warnings: |_, _| Vec::new(),
         grace: None,
         ttl: |_| None,
@@ -117,6 +121,16 @@ impl Rules {
 
     /// Generation without a status subresource.
     pub const COUNTED: Rules = Rules { generation: Generation::Spec, ..Rules::PLAIN };
+
+    /// Takes away the errors that this kind tolerates because the old object has their like.
+    pub fn lift_tolerated(&self, old: &Object, errors: &mut FieldErrors) {
+        if errors.is_empty() || self.tolerated.is_empty() {
+            return;
+        }
+        let mut before = FieldErrors::new();
+        (self.validate)(old, &mut before);
+        tolerance::lift(self.tolerated, &before, errors);
+    }
 }
 
 /// The strategy of a main resource.
@@ -189,6 +203,7 @@ impl Strategy for KindStrategy {
         }
         (self.rules.gated)(object, Some(old), &self.gated.features, &mut errors);
         (self.rules.validate_update)(object, old, &mut errors);
+        self.rules.lift_tolerated(old, &mut errors);
         errors
     }
 
@@ -345,6 +360,7 @@ impl Strategy for ViewStrategy {
     fn validate_update(&self, object: &Object, old: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
         (self.validate)(object, old, &self.gated.features, &mut errors);
+        self.rules.lift_tolerated(old, &mut errors);
         errors
     }
 

@@ -20,6 +20,7 @@ const UPDATE_PERIOD_SECONDS_MIN: i64 = 10;
 
 pub const STORAGE_CLASS: Rules = Rules {
     default: defaults::storage_class,
+    warnings: super::advice::of_storage_class,
     validate: |class, errors| {
         let class = At::root(class);
         provisioner(&class, "provisioner", errors);
@@ -215,6 +216,11 @@ pub const CSI_DRIVER: Rules = Rules {
             default_to(spec, "preventPodSchedulingIfMissing", false);
         }
     },
+    warnings: super::advice::of_csi_driver,
+    // Counted from its first change on.
+    prepare_create: |driver| {
+        crate::object::metadata_mut(driver).remove("generation");
+    },
     validate: |driver, errors| driver_spec(&At::root(driver).at("spec"), errors),
     validate_update: |new, old, errors| {
         for (key, shown) in
@@ -279,6 +285,7 @@ fn driver_spec(spec: &At<'_>, errors: &mut FieldErrors) {
 }
 
 pub const CSI_STORAGE_CAPACITY: Rules = Rules {
+    warnings: super::advice::of_storage_capacity,
     validate: |capacity, errors| {
         let capacity = At::root(capacity);
         capacity.selector("nodeTopology", errors);

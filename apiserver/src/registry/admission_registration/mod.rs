@@ -1,7 +1,7 @@
 //! Webhook configurations and admission policies as objects (`pkg/apis/admissionregistration`): their shape.
 //!
-//! Expressions must compile ([`expressions`]); match conditions that an update leaves alone are left alone. Other
-//! rules that upstream relaxes for what an old object already had wrong are not relaxed here.
+//! Expressions must compile ([`expressions`]). What an old object already had wrong may stay, as upstream has it:
+//! match conditions that an update leaves alone are left alone.
 
 mod expressions;
 mod policies;

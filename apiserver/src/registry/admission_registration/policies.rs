@@ -6,10 +6,11 @@ use super::expressions::{Expressions, With};
 use super::{match_conditions, rule};
 use crate::cel::Type;
 use crate::object::{self, Object};
+use crate::registry::advice;
 use crate::registry::checks::At;
+use crate::registry::conditions::conditions;
 use crate::registry::names;
 use crate::registry::others::defaults;
-use crate::registry::policy::conditions;
 use crate::registry::rules::{Rules, StatusRule};
 
 const AUDIT_ANNOTATIONS_MAX: usize = 20;
@@ -40,7 +41,7 @@ const RESERVED: [&str; 21] = [
     "while",
 ];
 
-const BASE: Rules = Rules { unconditional_update: false, ..Rules::COUNTED };
+const BASE: Rules = Rules { warnings: advice::of_admission, unconditional_update: false, ..Rules::COUNTED };
 /// Of policies, whose update looks at what the old one had.
 const POLICIES: Rules = Rules { default: defaults::admission_policy, update_validates: false, ..BASE };
 
@@ -53,7 +54,7 @@ pub const POLICY: Rules = Rules {
             warning.required_text("warning", errors);
             warning.required_text("fieldRef", errors);
         }
-        conditions(new, errors);
+        conditions(&At::root(new).at("status"), errors);
     },
     status: StatusRule::Split,
     ..POLICIES

@@ -1,23 +1,28 @@
 //! Validating and mutating webhook configurations.
 
-use common::status::FieldErrors;
+use common::status::{FieldErrorKind, FieldErrors};
 use serde_json::Value;
 
 use super::expressions::Expressions;
 use super::{match_conditions, rule};
 use crate::object::Object;
+use crate::registry::advice;
 use crate::registry::checks::At;
 use crate::registry::names;
 use crate::registry::others::defaults;
 use crate::registry::rules::Rules;
+use crate::registry::tolerance::{SELECTOR_VALUES, Sort};
 
 const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
+const ONE_OF_VERSIONS: &str = "must include at least one of v1, v1beta1";
 const TIMEOUT_SECONDS_MAX: i64 = 30;
 
 const BASE: Rules = Rules {
     validate: |configuration, errors| validate(configuration, None, errors),
     validate_update: |configuration, old, errors| validate(configuration, Some(old), errors),
     update_validates: false,
+    tolerated: &[SELECTOR_VALUES, SIDE_EFFECTS, UNKNOWN_REVIEWS, SAME_NAMES],
+    warnings: advice::of_admission,
     unconditional_update: false,
     ..Rules::COUNTED
 };
@@ -25,6 +30,18 @@ const BASE: Rules = Rules {
 pub const VALIDATING_WEBHOOKS: Rules = Rules { default: defaults::validating_webhooks, ..BASE };
 
 pub const MUTATING_WEBHOOKS: Rules = Rules { default: defaults::mutating_webhooks, ..BASE };
+
+/// Side effects that v1beta1 allowed.
+const SIDE_EFFECTS: Sort = |error| {
+    error.field.ends_with(".sideEffects") && matches!(error.value.as_str(), "\"Some\"" | "\"Unknown\"")
+};
+/// Reviews in no version that a server sends.
+const UNKNOWN_REVIEWS: Sort = |error| error.detail == ONE_OF_VERSIONS;
+const SAME_NAMES: Sort = |error| {
+    error.kind == FieldErrorKind::Duplicate
+        && error.field.ends_with("].name")
+        && !error.field.contains(".matchConditions")
+};
 
 fn validate(configuration: &Object, old: Option<&Object>, errors: &mut FieldErrors) {
     let hooks = At::root(configuration).each("webhooks");
@@ -109,7 +126,7 @@ fn review_versions(hook: &At<'_>, errors: &mut FieldErrors) {
         }
     }
     if !versions.iter().any(|version| REVIEW_VERSIONS.contains(version)) {
-        hook.invalid(key, "must include at least one of v1, v1beta1", errors);
+        hook.invalid(key, ONE_OF_VERSIONS, errors);
     }
 }
 
@@ -191,6 +208,29 @@ mod tests {
     use super::*;
     use crate::registry::checks::{found, found_on_update};
     use serde_json::json;
+
+    #[test]
+    fn what_old_webhooks_have_may_stay() {
+        let hook = |name: &str| {
+            json!({"name": name, "sideEffects": "Some", "admissionReviewVersions": ["v9"],
+                "clientConfig": {"url": "https://host/path"}, "matchConditions": [{"name": "c"}],
+                "objectSelector": {"matchExpressions": [{"key": "k", "operator": "In", "values": ["a b"]}]}})
+        };
+        let old = json!({"webhooks": [hook("a.b.c"), hook("a.b.c")]});
+        assert_eq!(found_on_update(VALIDATING_WEBHOOKS, &old, |_| {}), [""; 0]);
+        let errors = found_on_update(VALIDATING_WEBHOOKS, &old, |new| {
+            new["webhooks"][0]["matchConditions"][0]["name"] = json!("d");
+            new["webhooks"][1]["sideEffects"] = json!("Other");
+        });
+        assert_eq!(
+            errors,
+            [
+                "webhooks[0].matchConditions[0].expression: Required value",
+                "webhooks[1].sideEffects: Unsupported value: \"Other\": supported values: \"None\", \"NoneOnDryRun\"",
+                "webhooks[1].matchConditions[0].expression: Required value",
+            ]
+        );
+    }
 
     #[test]
     fn bad_webhooks_are_refused_in_upstreams_words() {

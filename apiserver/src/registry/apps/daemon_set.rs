@@ -9,6 +9,7 @@ use crate::registry::checks::{At, int_or_percent_value};
 use crate::registry::pod_template::metadata::{label_selector, selector_is_empty};
 use crate::registry::pod_template::{gated, validate_template, warnings};
 use crate::registry::rules::Rules;
+use crate::registry::tolerance::OF_PODS;
 use crate::registry::tree::{annotation, at, default_to, default_zero, field, same, set, struct_mut, text};
 
 /// Where v1 keeps the number of the template's changes, which older versions had in the spec.
@@ -34,6 +35,7 @@ pub const DAEMON_SET: Rules = Rules {
     },
     validate: |object, errors| spec_rules(&At::root(object).at("spec"), errors),
     validate_update: super::selector_stays,
+    tolerated: OF_PODS,
     warnings: |object, old| warnings::of_template(object, old, &["spec", "template"]),
     validate_status: |new, old, errors| {
         At::root(new).at("status").nonnegative(

@@ -18,6 +18,7 @@ use crate::registry::core::{immutable, nonnegative};
 use crate::registry::pod_template::metadata::{label_selector, matcher, selector_is_empty};
 use crate::registry::pod_template::{default_template, gated, validate_template, warnings};
 use crate::registry::rules::{Generation, Rules, StatusRule};
+use crate::registry::tolerance::OF_PODS;
 use crate::registry::tree::{
     at, default_to, default_zero, field, has, int, is_zero, set, string_map, struct_mut, text,
 };
@@ -29,6 +30,7 @@ pub const DEPLOYMENT: Rules = Rules {
         gated::validate(object, old, &["spec", "template", "spec"], features, errors);
     },
     warnings: |object, old| warnings::of_template(object, old, &["spec", "template"]),
+    tolerated: OF_PODS,
     validate_update: selector_stays,
     validate_status: deployment_status,
     generation: Generation::SpecOrAnnotations,
@@ -42,6 +44,7 @@ pub const REPLICA_SET: Rules = Rules {
         gated::validate(object, old, &["spec", "template", "spec"], features, errors);
     },
     warnings: |object, old| warnings::of_template(object, old, &["spec", "template"]),
+    tolerated: OF_PODS,
     validate_update: selector_stays,
     validate_status: replica_set_status,
     prepare_create: |object| set(object, "status", json!({"replicas": 0})),
@@ -72,6 +75,7 @@ pub const REPLICATION_CONTROLLER: Rules = Rules {
         gated::validate(object, old, &["spec", "template", "spec"], features, errors);
     },
     warnings: |object, old| warnings::of_template(object, old, &["spec", "template"]),
+    tolerated: OF_PODS,
     prepare_create: |object| set(object, "status", json!({"replicas": 0})),
     status: StatusRule::Split,
     generation: Generation::Spec,
@@ -90,6 +94,7 @@ pub const POD_TEMPLATE: Rules = Rules {
         gated::validate(object, old, &["template", "spec"], features, errors);
     },
     warnings: |object, old| warnings::of_template(object, old, &["template"]),
+    tolerated: OF_PODS,
     generation: Generation::Spec,
     ..Rules::PLAIN
 };

@@ -176,7 +176,16 @@ const MUTABLE: [&str; 7] = [
 ];
 
 fn validate_update(new: &Object, old: &Object, errors: &mut FieldErrors) {
+    let mut before = FieldErrors::new();
+    spec_rules(&At::root(old).at("spec"), &mut before);
     spec_rules(&At::root(new).at("spec"), errors);
+    if !before.is_empty() {
+        // A set that is at fault already may keep any template, but for what sets themselves ask of it.
+        let own = ["restartPolicy", "activeDeadlineSeconds"].map(|key| format!("spec.template.spec.{key}"));
+        errors
+            .0
+            .retain(|error| own.contains(&error.field) || !error.field.starts_with("spec.template.spec."));
+    }
     let mut munged = field(new, "spec").clone();
     for key in MUTABLE {
         carry(&mut munged, field(old, "spec"), key);

@@ -9,6 +9,7 @@ use crate::registry::checks::{At, domain_prefixed_path};
 use crate::registry::names;
 use crate::registry::pod_template::{gated, metadata, validate_template};
 use crate::registry::rules::Rules;
+use crate::registry::tolerance::OF_PODS;
 use crate::registry::tree::{at, field, flag, int, map_mut, string_map, struct_mut, text};
 
 const PARALLELISM_MAX: i64 = 100_000;
@@ -36,6 +37,7 @@ pub const JOB: Rules = Rules {
     },
     update_validates: false,
     validate_update: super::update::validate,
+    tolerated: OF_PODS,
     validate_status: super::status::validate,
     warnings: |job, old| super::warnings(job, old, "spec"),
     // batch/v1 keeps dependents unless told otherwise.

@@ -18,6 +18,7 @@ use crate::registry::checks::At;
 use crate::registry::names;
 use crate::registry::pod_template::{default_template, gated};
 use crate::registry::rules::Rules;
+use crate::registry::tolerance::OF_PODS;
 use crate::registry::tree::{
     at, child_mut, default_to, default_zero, field, has, int, is_zero, items_mut, same, struct_mut, text,
 };
@@ -45,6 +46,7 @@ pub const CRON_JOB: Rules = Rules {
     },
     update_validates: false,
     validate_update: |new, old, errors| cron_job(new, Some(old), errors),
+    tolerated: OF_PODS,
     warnings: |object, old| {
         let mut out = warnings(object, old, "spec.jobTemplate.spec");
         if old.is_some() && text(field(object, "spec"), "schedule").contains("TZ") {

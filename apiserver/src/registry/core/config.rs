@@ -33,7 +33,8 @@ pub const SECRET: Rules = Rules {
     ..Rules::PLAIN
 };
 
-pub const SERVICE_ACCOUNT: Rules = Rules::PLAIN;
+pub const SERVICE_ACCOUNT: Rules =
+    Rules { warnings: crate::registry::advice::of_service_account, ..Rules::PLAIN };
 
 /// The limit on all values together (`MaxSecretSize`).
 const BYTES_MAX: usize = 1024 * 1024;

@@ -6,10 +6,12 @@ use common::status::FieldErrors;
 use serde_json::Value;
 
 use crate::object::Object;
+use crate::registry::advice;
+use crate::registry::checks::{legacy_ip, strict_ip};
 use crate::registry::names;
 use crate::registry::pod_template::containers::one_of;
 use crate::registry::rules::{Generation, Rules};
-use crate::registry::tree::{default_to, default_zero, field, int, items, items_mut, strings, text};
+use crate::registry::tree::{default_to, default_zero, field, int, items, items_mut, same, strings, text};
 
 pub const ENDPOINTS: Rules = Rules {
     default: |object| {
@@ -20,6 +22,8 @@ pub const ENDPOINTS: Rules = Rules {
         }
     },
     validate: validate_endpoints,
+    warnings: advice::of_endpoints,
+    validate_update: |new, old, errors| unchanged(new, old, "subsets", errors),
     create_on_update: true,
     ..Rules::PLAIN
 };
@@ -32,10 +36,24 @@ pub const SLICE: Rules = Rules {
         }
     },
     validate: validate_slice,
-    validate_update: |new, old, errors| super::immutable(new, old, &["addressType"], errors),
+    warnings: advice::of_endpoint_slice,
+    validate_update: |new, old, errors| {
+        unchanged(new, old, "endpoints", errors);
+        super::immutable(new, old, &["addressType"], errors);
+    },
     generation: Generation::SpecOrLabels,
     ..Rules::PLAIN
 };
+
+/// A list that nothing touched may be as older servers took it.
+fn unchanged(new: &Object, old: &Object, list: &str, errors: &mut FieldErrors) {
+    let inside = format!("{list}[");
+    if errors.0.iter().any(|error| error.field.starts_with(&inside))
+        && same(field(new, list), field(old, list))
+    {
+        errors.0.retain(|error| !error.field.starts_with(&inside));
+    }
+}
 
 fn validate_endpoints(object: &Object, errors: &mut FieldErrors) {
     for (i, subset) in items(object, "subsets").iter().enumerate() {
@@ -47,7 +65,9 @@ fn validate_endpoints(object: &Object, errors: &mut FieldErrors) {
         for (key, list) in [("addresses", ready), ("notReadyAddresses", not_ready)] {
             for (j, address) in list.iter().enumerate() {
                 let at = format!("{here}.{key}[{j}]");
-                endpoint_ip(text(address, "ip"), &format!("{at}.ip"), errors);
+                let (ip, place) = (text(address, "ip"), format!("{at}.ip"));
+                legacy_ip(ip).into_iter().for_each(|message| errors.invalid(&place, ip, message));
+                endpoint_ip(ip, &place, errors);
                 let host = text(address, "hostname");
                 for message in (!host.is_empty()).then(|| names::dns1123_label(host)).into_iter().flatten() {
                     errors.invalid(format!("{at}.hostname"), host, message);
@@ -76,9 +96,8 @@ fn validate_endpoints(object: &Object, errors: &mut FieldErrors) {
 
 /// Addresses that no endpoint can have.
 pub fn endpoint_ip(value: &str, path: &str, errors: &mut FieldErrors) {
-    let ip = match names::ip(value) {
-        Ok(ip) => ip,
-        Err(message) => return errors.invalid(path, value, message),
+    let Ok(ip) = value.parse::<IpAddr>() else {
+        return errors.invalid(path, value, "must be a valid IP address");
     };
     if ip.is_unspecified() {
         errors.invalid(path, value, format!("may not be unspecified ({ip})"));
@@ -149,12 +168,15 @@ fn slice_endpoint(endpoint: &Value, kind: &str, path: &str, errors: &mut FieldEr
         let at = format!("{path}.addresses[{i}]");
         match kind {
             "IPv4" | "IPv6" => {
-                let fits = address.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() == (kind == "IPv4"));
-                if fits {
+                let messages = if kind == "IPv4" { legacy_ip(address) } else { strict_ip(address) };
+                if messages.is_empty() {
+                    if !address.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() == (kind == "IPv4")) {
+                        let detail = format!("must be an {kind} address");
+                        errors.invalid(format!("{path}.addresses"), address, detail);
+                    }
                     endpoint_ip(address, &at, errors);
-                } else {
-                    errors.invalid(&at, address, format!("must be an {kind} address"));
                 }
+                messages.into_iter().for_each(|message| errors.invalid(&at, address, message));
             }
             "FQDN" => {
                 for message in names::dns1123_subdomain(address.trim_end_matches('.')) {

@@ -6,6 +6,8 @@ use common::status::FieldErrors;
 use serde_json::Value;
 
 use crate::object::Object;
+use crate::registry::advice;
+use crate::registry::checks::legacy_cidr;
 use crate::registry::names;
 use crate::registry::pod_template::resources;
 use crate::registry::pod_template::tolerations::EFFECTS;
@@ -17,6 +19,7 @@ pub const RULES: Rules = Rules {
     validate,
     validate_update,
     validate_status: validate_update,
+    warnings: advice::of_node,
     status: StatusRule::KeptOnCreate,
     ..Rules::PLAIN
 };
@@ -42,12 +45,8 @@ fn validate(node: &Object, errors: &mut FieldErrors) {
     amounts(node, errors);
     let cidrs = strings(spec, "podCIDRs");
     for (i, cidr) in cidrs.iter().enumerate() {
-        if cidr.parse::<ipnet::IpNet>().is_err() {
-            errors.invalid(
-                format!("spec.podCIDRs[{i}]"),
-                cidr,
-                "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-            );
+        for message in legacy_cidr(cidr) {
+            errors.invalid(format!("spec.podCIDRs[{i}]"), cidr, message);
         }
     }
     let families = |v4: bool| {

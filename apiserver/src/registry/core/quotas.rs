@@ -87,6 +87,7 @@ fn standard_name(name: &str, path: &str, errors: &mut FieldErrors) {
 
 pub const RESOURCE_QUOTA: Rules = Rules {
     default: defaults::resource_quota,
+    warnings: crate::registry::advice::of_quota,
     validate: |quota, errors| quota_spec(&At::root(quota).at("spec"), errors),
     validate_update: |new, old, errors| {
         let scopes = |object: &Object| -> BTreeSet<String> {

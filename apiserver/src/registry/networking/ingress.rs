@@ -1,6 +1,6 @@
 //! Ingresses and ingress classes.
 
-use common::status::FieldErrors;
+use common::status::{FieldError, FieldErrors};
 
 use crate::object::Object;
 use crate::registry::checks::{At, domain_prefixed_path, legacy_ip, wildcard_subdomain};
@@ -27,7 +27,11 @@ pub const INGRESS: Rules = Rules {
         }
     },
     update_validates: false,
-    validate_update: |new, _, errors| spec_rules(&At::root(new).at("spec"), errors),
+    validate_update: |new, old, errors| {
+        spec_rules(&At::root(new).at("spec"), errors);
+        keep_wildcard_rules(new, old, errors);
+    },
+    tolerated: &[|error| error.field.ends_with(".secretName")],
     validate_status,
     warnings: |ingress, old| {
         let named = at(ingress, &["spec", "ingressClassName"]).is_string();
@@ -119,6 +123,24 @@ fn spec_rules(spec: &At<'_>, errors: &mut FieldErrors) {
     }
     if spec.has("ingressClassName") {
         spec.shaped("ingressClassName", names::dns1123_subdomain, errors);
+    }
+}
+
+/// Rules for wildcards were once not looked into: where the old ones are at fault, none is.
+fn keep_wildcard_rules(new: &Object, old: &Object, errors: &mut FieldErrors) {
+    let of_wildcards = |ingress: &Object, error: &FieldError| {
+        let rules = At::root(ingress).at("spec").each("rules");
+        rules
+            .iter()
+            .any(|rule| rule.text("host").contains('*') && error.field.starts_with(&rule.under("http")))
+    };
+    if errors.is_empty() {
+        return;
+    }
+    let mut before = FieldErrors::new();
+    spec_rules(&At::root(old).at("spec"), &mut before);
+    if before.0.iter().any(|error| of_wildcards(old, error)) {
+        errors.0.retain(|error| !of_wildcards(new, error));
     }
 }
 

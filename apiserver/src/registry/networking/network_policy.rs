@@ -3,10 +3,12 @@
 use common::status::FieldErrors;
 
 use crate::object::Object;
+use crate::registry::advice;
 use crate::registry::checks::{At, legacy_cidr, parse_cidr};
 use crate::registry::names;
 use crate::registry::others::defaults;
 use crate::registry::rules::Rules;
+use crate::registry::tolerance::SELECTOR_VALUES;
 use crate::registry::tree::field;
 
 const TYPES: [&str; 2] = ["Ingress", "Egress"];
@@ -15,9 +17,11 @@ const DIRECTIONS: [(&str, &str); 2] = [("ingress", "from"), ("egress", "to")];
 
 pub const NETWORK_POLICY: Rules = Rules {
     default: defaults::network_policy,
+    warnings: advice::of_network_policy,
     validate: |policy, errors| spec_rules(policy, &[], errors),
     update_validates: false,
     validate_update: |new, old, errors| spec_rules(new, &ranges(old), errors),
+    tolerated: &[SELECTOR_VALUES],
     ..Rules::COUNTED
 };
 

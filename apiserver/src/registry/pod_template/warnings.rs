@@ -9,7 +9,7 @@ use super::resources;
 use crate::registry::checks::At;
 use crate::registry::tree::{at, field, has, same};
 
-const LABELS: [(&str, &str); 5] = [
+const LABELS: [(&str, &str); 8] = [
     ("beta.kubernetes.io/arch", "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
     ("beta.kubernetes.io/os", "deprecated since v1.14; use \"kubernetes.io/os\" instead"),
     (
@@ -24,7 +24,18 @@ const LABELS: [(&str, &str); 5] = [
         "beta.kubernetes.io/instance-type",
         "deprecated since v1.17; use \"node.kubernetes.io/instance-type\" instead",
     ),
+    ("app.kubernetes.io/created-by", "deprecated since v1.9"),
+    (
+        "scheduler.alpha.kubernetes.io/preferAvoidPods",
+        "deprecated since v1.22; use Taints and Tolerations instead",
+    ),
+    ("node-role.kubernetes.io/master", "use \"node-role.kubernetes.io/control-plane\" instead"),
 ];
+
+/// What to say of a label of nodes that should not be used any more.
+pub fn node_label(key: &str) -> Option<&'static str> {
+    LABELS.iter().find(|(label, _)| *label == key).map(|(_, advice)| *advice)
+}
 
 const ANNOTATIONS: [(&str, &str); 3] = [
     (

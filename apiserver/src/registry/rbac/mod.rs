@@ -7,6 +7,7 @@ use crate::object::Object;
 use crate::registry::names;
 use crate::registry::pod_template::metadata::label_selector;
 use crate::registry::rules::Rules;
+use crate::registry::tolerance::SELECTOR_VALUES;
 use crate::registry::tree::{at, default_zero, field, items, items_mut, set, strings, struct_mut, text};
 
 pub const GROUP: &str = "rbac.authorization.k8s.io";
@@ -29,6 +30,7 @@ pub const CLUSTER_ROLE: Rules = Rules {
             label_selector(selector, &format!("aggregationRule.clusterRoleSelectors[{i}]"), errors);
         }
     },
+    tolerated: &[SELECTOR_VALUES],
     ..BASE
 };
 

@@ -22,6 +22,7 @@ use crate::registry::pod_template::{
     annotations as meanings, defaults, gated, label_keys, metadata, pod_resources, qos, spec, warnings,
 };
 use crate::registry::rules::{Generation, Rules, StatusRule, carry_all_but};
+use crate::registry::tolerance::OF_PODS;
 use crate::registry::tree::{at, carry, child_mut, field, has, int, items, same, set, struct_mut, text};
 
 pub const RULES: Rules = Rules {
@@ -52,6 +53,7 @@ pub const RULES: Rules = Rules {
         None => warnings::of_template(pod, None, &[]),
         Some(_) => Vec::new(),
     },
+    tolerated: OF_PODS,
     grace: Some(grace),
     status: StatusRule::Split,
     generation: Generation::Spec,

@@ -33,6 +33,7 @@ pub const RULES: Rules = Rules {
     prepare_update: transitions::prepare_update,
     validate: validation::validate,
     validate_update: transitions::validate_update,
+    warnings: crate::registry::advice::of_service,
     name: names::dns1035_label,
     status: StatusRule::Split,
     create_on_update: true,

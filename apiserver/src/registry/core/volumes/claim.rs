@@ -5,15 +5,21 @@ use serde_json::{Value, json};
 
 use super::{CLASS_ANNOTATION, VOLUME_MODES, access_modes};
 use crate::object::Object;
+use crate::registry::advice;
 use crate::registry::checks::At;
 use crate::registry::core::IMMUTABLE;
 use crate::registry::core::pod::difference;
 use crate::registry::names;
 use crate::registry::pod_template::{defaults, resources};
 use crate::registry::rules::{Rules, StatusRule};
+use crate::registry::tolerance::{SELECTOR_VALUES, Sort};
 use crate::registry::tree::{
     annotation, at, carry, child_mut, default_zero, field, has, remove, same, set, struct_mut, text,
 };
+
+/// Groups of data sources (`AllowInvalidAPIGroupInDataSourceOrRef`).
+const SOURCE_GROUPS: Sort =
+    |error| error.field.ends_with("dataSource.apiGroup") || error.field.ends_with("dataSourceRef.apiGroup");
 
 pub const CLAIM: Rules = Rules {
     default: |claim| {
@@ -39,6 +45,8 @@ pub const CLAIM: Rules = Rules {
     },
     validate: |claim, errors| claim_spec(&At::root(claim).at("spec"), errors),
     validate_update: claim_update,
+    tolerated: &[SELECTOR_VALUES, SOURCE_GROUPS],
+    warnings: advice::of_claim,
     validate_status: claim_status,
     status: StatusRule::Split,
     ..Rules::PLAIN

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{VOLUME_MODES, access_modes};
 use crate::object::{self, Object};
+use crate::registry::advice;
 use crate::registry::checks::At;
 use crate::registry::core::IMMUTABLE;
 use crate::registry::core::pod::difference;
@@ -13,6 +14,7 @@ use crate::registry::pod_template::affinity::node_selector;
 use crate::registry::pod_template::volume_sources::{self, Holder};
 use crate::registry::pod_template::{resources, volumes};
 use crate::registry::rules::{Rules, StatusRule};
+use crate::registry::tolerance::NODE_SELECTOR_VALUES;
 use crate::registry::tree::{
     at, carry, child_mut, default_to, default_zero, field, has, items, items_mut, remove, same, set,
     struct_mut, text,
@@ -32,6 +34,8 @@ pub const VOLUME: Rules = Rules {
     prepare_create: |volume| set(volume, "status", json!({"phase": "Pending"})),
     validate: volume_spec,
     validate_update: volume_update,
+    tolerated: &[NODE_SELECTOR_VALUES],
+    warnings: advice::of_volume,
     gated: |new, old, features, errors| {
         let affinity = ["spec", "nodeAffinity"];
         let before = old.map_or(&Value::Null, |old| at(old, &affinity));
