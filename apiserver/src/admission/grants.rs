@@ -287,7 +287,7 @@ pub struct CertificatePermission {
 }
 
 impl CertificatePermission {
-    async fn allowed(&self, attributes: &Attributes<'_>, verb: &str, signer: &str) -> bool {
+    pub(super) async fn allowed(&self, attributes: &Attributes<'_>, verb: &str, signer: &str) -> bool {
         let domain = signer.split_once('/').map_or(signer, |(d, _)| d);
         for name in [signer.to_owned(), format!("{domain}/*")] {
             let asked = authorization::Attributes {

@@ -6,6 +6,7 @@
 mod classes;
 mod configuration;
 mod declared_features;
+mod device_grants;
 mod event_rate_limit;
 mod grants;
 mod limit_ranger;
@@ -141,7 +142,7 @@ const KNOWN_ABSENT: [&str; 7] = [
 const UNAVAILABLE: [&str; 1] = ["ImagePolicyWebhook"];
 
 /// The chain of `--enable-admission-plugins` and `--disable-admission-plugins`: those on by default and those
-/// enabled, without those disabled, in upstream's order. Two guards that are no plugins upstream are always on.
+/// enabled, without those disabled, in upstream's order. Four guards that are no plugins upstream are always on.
 ///
 /// # Errors
 /// When a list names a plugin that does not exist, or the configuration cannot be used.
@@ -244,6 +245,8 @@ pub fn build(
         .collect();
     chosen.push(Arc::new(grants::CertificateRequester));
     chosen.push(Arc::new(grants::RbacEscalation::new(store(), authorizer.clone())));
+    chosen.push(Arc::new(device_grants::DeviceGrants { registry: store(), authorizer: authorizer.clone() }));
+    chosen.push(Arc::new(device_grants::PodCertificateSigning { signers: permission(true) }));
     Ok(Chain::new(chosen))
 }
 

@@ -1,8 +1,11 @@
 //! One row per kind: which rules it has.
 
 use super::core::{config, endpoints, event, namespace, node, pod, quotas, service, volumes};
-use super::others::{LEASE, LEASE_CANDIDATE, certificates, scheduling};
-use super::rules::{Rules, StatusRule};
+use super::others::{
+    LEASE, LEASE_CANDIDATE, certificates, pod_certificates, pod_groups, scheduling, storage_versions,
+    trust_bundles,
+};
+use super::rules::Rules;
 use super::{
     admission_registration, aggregation, apps, autoscaling, batch, devices, flow_control, networking, policy,
     rbac, storage,
@@ -14,6 +17,7 @@ pub fn rules(group: &str, resource: &str) -> Rules {
         ("", "configmaps") => config::CONFIG_MAP,
         ("", "endpoints") => endpoints::ENDPOINTS,
         ("", "events") => event::RULES,
+        ("events.k8s.io", "events") => event::STRICT,
         ("", "limitranges") => quotas::LIMIT_RANGE,
         ("", "namespaces") => namespace::RULES,
         ("", "nodes") => node::RULES,
@@ -38,17 +42,15 @@ pub fn rules(group: &str, resource: &str) -> Rules {
         ("batch", "cronjobs") => batch::CRON_JOB,
         ("batch", "jobs") => batch::JOB,
         ("certificates.k8s.io", "certificatesigningrequests") => certificates::RULES,
-        ("certificates.k8s.io", "podcertificaterequests") => {
-            Rules { status: StatusRule::Split, unconditional_update: false, ..Rules::PLAIN }
-        }
+        ("certificates.k8s.io", "clustertrustbundles") => trust_bundles::CLUSTER_TRUST_BUNDLE,
+        ("certificates.k8s.io", "podcertificaterequests") => pod_certificates::POD_CERTIFICATE_REQUEST,
         ("coordination.k8s.io", "leases") => LEASE,
         ("coordination.k8s.io", _) => LEASE_CANDIDATE,
         ("discovery.k8s.io", "endpointslices") => endpoints::SLICE,
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => flow_control::FLOW_SCHEMA,
         ("flowcontrol.apiserver.k8s.io", _) => flow_control::PRIORITY_LEVEL,
-        ("internal.apiserver.k8s.io" | "storagemigration.k8s.io", _) => {
-            Rules { status: StatusRule::Split, unconditional_update: false, ..Rules::PLAIN }
-        }
+        ("internal.apiserver.k8s.io", _) => storage_versions::STORAGE_VERSION,
+        ("storagemigration.k8s.io", _) => storage_versions::MIGRATION,
         ("networking.k8s.io", "ingresses") => networking::INGRESS,
         ("networking.k8s.io", "ingressclasses") => networking::INGRESS_CLASS,
         ("networking.k8s.io", "ipaddresses") => networking::IP_ADDRESS,
@@ -64,9 +66,11 @@ pub fn rules(group: &str, resource: &str) -> Rules {
         ("resource.k8s.io", "resourceclaims") => devices::CLAIM,
         ("resource.k8s.io", "resourceclaimtemplates") => devices::CLAIM_TEMPLATE,
         ("resource.k8s.io", "resourceslices") => devices::SLICE,
-        ("resource.k8s.io", "devicetaintrules" | "resourcepoolstatusrequests") => Rules::SPLIT,
+        ("resource.k8s.io", "devicetaintrules") => devices::TAINT_RULE,
+        ("resource.k8s.io", "resourcepoolstatusrequests") => devices::POOL_STATUS_REQUEST,
         ("scheduling.k8s.io", "priorityclasses") => scheduling::PRIORITY_CLASS,
-        ("scheduling.k8s.io", "podgroups") => Rules { status: StatusRule::Split, ..Rules::PLAIN },
+        ("scheduling.k8s.io", "podgroups") => pod_groups::POD_GROUP,
+        ("scheduling.k8s.io", "workloads") => pod_groups::WORKLOAD,
         ("storage.k8s.io", "csidrivers") => storage::CSI_DRIVER,
         ("storage.k8s.io", "csinodes") => storage::CSI_NODE,
         ("storage.k8s.io", "csistoragecapacities") => storage::CSI_STORAGE_CAPACITY,

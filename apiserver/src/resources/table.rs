@@ -25,8 +25,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// Joins the rows. `strategy` is asked once per stored resource, `("apps", "deployments")`, and once per
-    /// subresource that is a view of its object, `("apps", "deployments/status")`.
+    /// Joins the rows. `strategy` is asked once per stored resource and group that serves it, `("apps",
+    /// "deployments")`, and once per subresource that is a view of its object, `("apps", "deployments/status")`.
     ///
     /// Rows that `enablement` does not serve are left out.
     pub fn new(
@@ -71,8 +71,8 @@ impl Table {
             let strategy: Arc<dyn Strategy> = match row.storage {
                 Storage::None => Arc::new(Unstored),
                 Storage::Own(_) | Storage::As { .. } => {
-                    let (group, resource) = stored_group_resource(row);
-                    ask(group, resource)
+                    let (_, resource) = stored_group_resource(row);
+                    ask(row.group, resource)
                 }
             };
             defs.push(Arc::new(definition(row, subresources, strategy, handler)));

@@ -1,22 +1,23 @@
 //! Claims and their templates: what devices a pod asks for.
 
-use std::collections::BTreeMap;
-
 use common::status::FieldErrors;
 use serde_json::Value;
 
-use super::claim_status::claim_status;
+use super::capacity::default_quantities;
+use super::claim_status::{claim_status, default_status, drop_deallocated};
 use super::configuration::{CONFIGS_MAX, opaque};
 use super::lists::{distinct, within};
 use super::names::fully_qualified;
+use super::requests::{REQUESTS_MAX, RequestNames};
 use super::selectors::selectors;
+use super::taints::toleration;
 use crate::registry::checks::At;
 use crate::registry::core::immutable;
 use crate::registry::names;
+use crate::registry::pod_template::metadata::{annotations, labels};
 use crate::registry::rules::{Rules, StatusRule};
-use crate::registry::tree::{child_mut, default_zero, items_mut, struct_mut, text};
+use crate::registry::tree::{child_mut, default_zero, field, items_mut, struct_mut, text};
 
-pub(super) const REQUESTS_MAX: usize = 32;
 const CONSTRAINTS_MAX: usize = 32;
 const ALTERNATIVES_MAX: usize = 8;
 
@@ -25,15 +26,12 @@ pub const CLAIM: Rules = Rules {
         if let Some(spec) = child_mut(claim, "spec") {
             default_claim(spec);
         }
-        if let Some(status) = child_mut(claim, "status")
-            && let Some(devices) = child_mut(status, "allocation").and_then(|a| child_mut(a, "devices"))
-        {
-            items_mut(devices, "results").iter_mut().for_each(default_tolerations);
-        }
+        default_status(claim);
     },
     validate: |claim, errors| claim_spec(&At::root(claim).at("spec"), errors),
     update_validates: false,
     validate_update: |new, old, errors| immutable(new, old, &["spec"], errors),
+    prepare_status: drop_deallocated,
     validate_status: claim_status,
     status: StatusRule::Split,
     ..Rules::PLAIN
@@ -45,13 +43,18 @@ pub const CLAIM_TEMPLATE: Rules = Rules {
             default_claim(spec);
         }
     },
-    validate: |template, errors| claim_spec(&At::root(template).at("spec").at("spec"), errors),
-    update_validates: false,
+    validate: |template, errors| {
+        let spec = At::root(template).at("spec");
+        let metadata = spec.at("metadata");
+        labels(field(metadata.value, "labels"), &metadata.under("labels"), errors);
+        annotations(field(metadata.value, "annotations"), &metadata.under("annotations"), errors);
+        claim_spec(&spec.at("spec"), errors);
+    },
     validate_update: |new, old, errors| immutable(new, old, &["spec"], errors),
     ..Rules::PLAIN
 };
 
-fn default_tolerations(owner: &mut Value) {
+pub(super) fn default_tolerations(owner: &mut Value) {
     for toleration in items_mut(owner, "tolerations") {
         default_zero(toleration, "operator", "Equal");
     }
@@ -63,6 +66,9 @@ fn default_request(request: &mut Value) {
         default_zero(request, "count", 1);
     }
     default_tolerations(request);
+    if let Some(requests) = child_mut(request, "capacity").and_then(|c| child_mut(c, "requests")) {
+        default_quantities(requests);
+    }
 }
 
 fn default_claim(spec: &mut Value) {
@@ -77,8 +83,8 @@ fn default_claim(spec: &mut Value) {
 
 fn claim_spec(spec: &At<'_>, errors: &mut FieldErrors) {
     let devices = spec.at("devices");
+    let known = RequestNames::of(&devices);
     let requests = devices.each("requests");
-    let known = request_names(&requests);
     if within(&devices, "requests", REQUESTS_MAX, errors) {
         for request in &requests {
             claim_request(request, errors);
@@ -87,7 +93,7 @@ fn claim_spec(spec: &At<'_>, errors: &mut FieldErrors) {
     }
     if within(&devices, "constraints", CONSTRAINTS_MAX, errors) {
         for constraint in devices.each("constraints") {
-            request_references(&constraint, &known, errors);
+            known.check_all(&constraint, errors);
             if constraint.has("matchAttribute") {
                 fully_qualified(&constraint, "matchAttribute", errors);
             } else if constraint.has("distinctAttribute") {
@@ -99,21 +105,10 @@ fn claim_spec(spec: &At<'_>, errors: &mut FieldErrors) {
     }
     if within(&devices, "config", CONFIGS_MAX, errors) {
         for config in devices.each("config") {
-            request_references(&config, &known, errors);
-            opaque(&config, errors);
+            known.check_all(&config, errors);
+            opaque(&config, false, errors);
         }
     }
-}
-
-/// Requests with the names of their alternatives.
-fn request_names<'a>(requests: &[At<'a>]) -> BTreeMap<&'a str, Vec<&'a str>> {
-    requests
-        .iter()
-        .map(|request| {
-            let inner = request.each("firstAvailable");
-            (request.text("name"), inner.iter().map(|sub| sub.text("name")).collect())
-        })
-        .collect()
 }
 
 fn claim_request(request: &At<'_>, errors: &mut FieldErrors) {
@@ -156,46 +151,7 @@ fn device_request(request: &At<'_>, errors: &mut FieldErrors) {
         "ExactCount" => {}
         other => errors.not_supported(request.under("allocationMode"), other, &["All", "ExactCount"]),
     }
-    for toleration in request.each("tolerations") {
-        let (key, operator) = (toleration.text("key"), toleration.text("operator"));
-        toleration.shaped_if_set("key", names::qualified_name, errors);
-        match operator {
-            "Exists" if !toleration.text("value").is_empty() => {
-                toleration.invalid("value", "must be empty for operator `Exists`", errors);
-            }
-            "Equal" if key.is_empty() => {
-                let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
-                toleration.invalid("operator", detail, errors);
-            }
-            "Equal" | "Exists" => {}
-            _ => toleration.required_choice("operator", &["Equal", "Exists"], errors),
-        }
-        if toleration.has("effect") && !toleration.text("effect").is_empty() {
-            toleration.choice("effect", &["NoExecute", "NoSchedule"], errors);
-        }
-    }
-}
-
-fn request_references(owner: &At<'_>, known: &BTreeMap<&str, Vec<&str>>, errors: &mut FieldErrors) {
-    const UNKNOWN: &str = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
-    if !within(owner, "requests", REQUESTS_MAX, errors) {
-        return;
-    }
-    let references = owner.strings("requests");
-    for (i, name) in references.iter().enumerate() {
-        let path = format!("{}[{i}]", owner.under("requests"));
-        let found = match name.split('/').collect::<Vec<_>>().as_slice() {
-            [request] => known.contains_key(request),
-            [request, sub] => known.get(request).is_some_and(|subs| subs.contains(sub)),
-            _ => false,
-        };
-        if !found {
-            errors.invalid(&path, name, UNKNOWN);
-        }
-        if references[..i].contains(name) {
-            errors.duplicate(&path, name);
-        }
-    }
+    request.each("tolerations").iter().for_each(|one| toleration(one, errors));
 }
 
 #[cfg(test)]

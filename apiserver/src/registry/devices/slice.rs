@@ -1,81 +1,107 @@
 //! Slices: the devices that a driver publishes.
 
 use common::status::FieldErrors;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::capacity::{default_capacity, default_quantity};
+use super::counters::{default_counters, shared_counters};
+use super::device::device;
 use super::lists::{distinct, within};
-use super::names::{pool_name, qualified};
-use crate::registry::checks::{At, NONNEGATIVE};
-use crate::registry::core::immutable;
+use super::names::pool_name;
+use super::taints::default_taints;
+use crate::registry::checks::At;
 use crate::registry::names;
 use crate::registry::pod_template::affinity::node_selector;
 use crate::registry::pod_template::volume_sources::csi_driver_name;
 use crate::registry::rules::Rules;
-use crate::registry::tree::field;
+use crate::registry::tree::{child_mut, default_to, field, items, items_mut, text};
 
 const DEVICES_MAX: usize = 128;
-/// Of devices with taints or counters.
-const COMPLEX_DEVICES_MAX: usize = 64;
-const COUNTER_SETS_MAX: usize = 8;
-const ATTRIBUTES_MAX: usize = 32;
-const TAINTS_MAX: usize = 16;
+/// Of devices with taints, counters or lists of values.
+const ADVANCED_DEVICES_MAX: usize = 64;
 
 pub const SLICE: Rules = Rules {
-    validate: |slice, errors| slice_spec(&At::root(slice).at("spec"), errors),
+    default: |slice| {
+        let Some(spec) = child_mut(slice, "spec") else { return };
+        default_counters(spec, "sharedCounters");
+        for device in items_mut(spec, "devices") {
+            default_taints(device);
+            default_capacity(device);
+            default_counters(device, "consumesCounters");
+            let mappings =
+                child_mut(device, "nodeAllocatableResourceMappings").and_then(Value::as_object_mut);
+            for mapping in mappings.into_iter().flat_map(|map| map.values_mut()) {
+                default_to(mapping, "allocationMultiplier", json!("1"));
+                default_quantity(mapping, "allocationMultiplier");
+            }
+        }
+    },
+    validate: |slice, errors| spec(&At::root(slice).at("spec"), None, errors),
+    update_validates: false,
     validate_update: |new, old, errors| {
-        for path in [&["spec", "pool", "name"][..], &["spec", "driver"], &["spec", "nodeName"]] {
-            immutable(new, old, path, errors);
+        spec(&At::root(new).at("spec"), Some(&At::root(old).at("spec")), errors);
+    },
+    warnings: |slice, _| {
+        let driver = text(field(slice, "spec"), "driver");
+        if driver.chars().any(char::is_uppercase) {
+            vec![format!(
+                "spec.driver: driver names should be lowercase; {driver:?} contains uppercase characters"
+            )]
+        } else {
+            Vec::new()
         }
     },
     ..Rules::COUNTED
 };
 
-fn slice_spec(spec: &At<'_>, errors: &mut FieldErrors) {
+fn spec(spec: &At<'_>, old: Option<&At<'_>>, errors: &mut FieldErrors) {
     csi_driver_name(spec, "driver", errors);
     let pool = spec.at("pool");
     pool_name(&pool, "name", errors);
-    if pool.int("resourceSliceCount").unwrap_or(0) <= 0 {
-        let count = pool.int("resourceSliceCount").unwrap_or(0);
+    let count = pool.int("resourceSliceCount").unwrap_or(0);
+    if count <= 0 {
         errors.invalid(pool.under("resourceSliceCount"), count, "must be greater than zero");
     }
     if pool.int("generation").is_some_and(|g| g < 0) {
         pool.invalid("generation", "must be greater than or equal to zero", errors);
     }
-    nodes_of_slice(spec, errors);
-    let devices = spec.each("devices");
+    if let Some(old) = old {
+        pool.immutable(&old.at("pool"), &["name"], errors);
+        spec.immutable(old, &["driver", "nodeName"], errors);
+    }
+    nodes(spec, errors);
     if spec.has("sharedCounters") && spec.has("devices") {
         errors.invalid(&spec.path, "", "only one of `sharedCounters` or `devices` is allowed");
     }
-    let complex =
-        devices.iter().any(|d| !d.each("taints").is_empty() || !d.each("consumesCounters").is_empty());
-    let most = if complex { COMPLEX_DEVICES_MAX } else { DEVICES_MAX };
-    if within(spec, "devices", most, errors) {
-        for device in &devices {
-            slice_device(device, spec.flag("perDeviceNodeSelection"), errors);
-        }
-        distinct(&devices, "name", errors);
+    devices(spec, old, errors);
+    shared_counters(spec, errors);
+}
+
+fn devices(spec: &At<'_>, old: Option<&At<'_>>, errors: &mut FieldErrors) {
+    let devices = spec.each("devices");
+    let most = if devices.iter().any(is_advanced) { ADVANCED_DEVICES_MAX } else { DEVICES_MAX };
+    if !within(spec, "devices", most, errors) {
+        return;
     }
-    let sets = spec.each("sharedCounters");
-    if within(spec, "sharedCounters", COUNTER_SETS_MAX, errors) {
-        for set in &sets {
-            set.required_shaped("name", names::dns1123_label, errors);
-            let counters = set.at("counters");
-            if counters.value.as_object().is_none_or(serde_json::Map::is_empty) {
-                errors.required(&counters.path, "");
-            }
-            for (name, _) in counters.value.as_object().into_iter().flatten() {
-                let counter = counters.at(name);
-                if counter.quantity("value").is_some_and(|q| q.is_negative()) {
-                    counter.invalid("value", NONNEGATIVE, errors);
-                }
-            }
-        }
-        distinct(&sets, "name", errors);
+    let known = old.map_or(&[][..], |old| items(old.value, "devices"));
+    let by_device = spec.flag("perDeviceNodeSelection");
+    for one in &devices {
+        let before = known.iter().find(|other| text(other, "name") == one.text("name"));
+        device(one, before, by_device, errors);
     }
+    distinct(&devices, "name", errors);
+}
+
+fn is_advanced(device: &At<'_>) -> bool {
+    const LISTS: [&str; 4] = ["bools", "ints", "strings", "versions"];
+    let mut attributes = field(device.value, "attributes").as_object().into_iter().flatten();
+    !items(device.value, "taints").is_empty()
+        || !items(device.value, "consumesCounters").is_empty()
+        || attributes.any(|(_, value)| LISTS.iter().any(|key| !field(value, key).is_null()))
 }
 
 /// The four ways to say whose devices these are.
-fn nodes_of_slice(spec: &At<'_>, errors: &mut FieldErrors) {
+fn nodes(spec: &At<'_>, errors: &mut FieldErrors) {
     const WAYS: &str =
         "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
     let mut said = Vec::new();
@@ -91,6 +117,7 @@ fn nodes_of_slice(spec: &At<'_>, errors: &mut FieldErrors) {
     if selector.present() {
         said.push("`nodeSelector`");
         node_selector(selector.value, &selector.path, errors);
+        // Selectors of several slices are merged when devices are allocated.
         if selector.each("nodeSelectorTerms").len() != 1 {
             selector.invalid("nodeSelectorTerms", "must have exactly one node selector term", errors);
         }
@@ -114,65 +141,24 @@ fn nodes_of_slice(spec: &At<'_>, errors: &mut FieldErrors) {
     }
 }
 
-fn slice_device(device: &At<'_>, by_device: bool, errors: &mut FieldErrors) {
-    device.shaped("name", names::dns1123_label, errors);
-    let map_of = |key: &str| field(device.value, key).as_object();
-    let count = [map_of("attributes"), map_of("capacity")].iter().flatten().map(|m| m.len()).sum::<usize>();
-    if count > ATTRIBUTES_MAX {
-        let detail =
-            format!("the total number of attributes and capacities must not exceed {ATTRIBUTES_MAX}");
-        errors.invalid(&device.path, count, detail);
-    }
-    for key in ["attributes", "capacity"] {
-        for (name, value) in map_of(key).into_iter().flatten() {
-            let path = format!("{}[{name}]", device.under(key));
-            for message in qualified(name) {
-                errors.invalid(&path, name, message);
-            }
-            if key == "attributes" && value.as_object().is_none_or(|v| v.len() != 1) {
-                let shown = if value.as_object().is_none_or(serde_json::Map::is_empty) {
-                    Value::from("")
-                } else {
-                    value.clone()
-                };
-                errors.invalid(&path, shown, "exactly one value must be specified");
-            }
-        }
-    }
-    if within(device, "taints", TAINTS_MAX, errors) {
-        for taint in device.each("taints") {
-            taint.shaped("key", names::qualified_name, errors);
-            taint.shaped_if_set("value", names::label_value, errors);
-            taint.required_choice("effect", &["NoExecute", "NoSchedule", "None"], errors);
-        }
-    }
-    let said = ["nodeName", "nodeSelector", "allNodes"].iter().filter(|key| device.has(key)).count();
-    if by_device && said != 1 {
-        let detail = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
-        if said == 0 {
-            errors.required(&device.path, detail);
-        } else {
-            errors.invalid(&device.path, "", detail);
-        }
-    } else if !by_device && said > 0 {
-        errors.invalid(&device.path, Value::Null, "`nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::checks::found;
-    use serde_json::json;
+    use crate::registry::checks::{found, found_on_update};
+    use crate::registry::tree::set;
+
+    fn slice() -> Value {
+        json!({"spec": {"driver": "d", "nodeName": "n", "pool": {"name": "p", "resourceSliceCount": 1}}})
+    }
+
+    fn check(key: &str, value: Value, expected: &[&str]) {
+        let mut slice = slice();
+        set(&mut slice["spec"], key, value);
+        assert_eq!(found(SLICE, &slice), expected, "{key}");
+    }
 
     #[test]
     fn bad_slices_are_refused_in_upstreams_words() {
-        let check = |key: &str, value: Value, expected: &[&str]| {
-            let mut slice = json!({"spec": {"driver": "d", "nodeName": "n",
-                "pool": {"name": "p", "resourceSliceCount": 1}}});
-            crate::registry::tree::set(&mut slice["spec"], key, value);
-            assert_eq!(found(SLICE, &slice), expected, "{key}");
-        };
         check("devices", json!([{"name": "a", "attributes": {"x": {"int": 1}}}]), &[]);
         check(
             "allNodes",
@@ -182,15 +168,73 @@ mod tests {
             ],
         );
         check(
+            "nodeName",
+            Value::Null,
+            &[
+                "spec: Required value: exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required",
+            ],
+        );
+        check(
             "pool",
             json!({"name": "p"}),
             &["spec.pool.resourceSliceCount: Invalid value: 0: must be greater than zero"],
         );
         check("devices", json!([{"name": "a"}, {"name": "a"}]), &["spec.devices[1]: Duplicate value: \"a\""]);
+        let many = |extra: Value| {
+            let device = |i| {
+                let mut device = json!({"name": format!("d{i}")});
+                if let (Some(map), Some(extra)) = (device.as_object_mut(), extra.as_object()) {
+                    map.extend(extra.clone());
+                }
+                device
+            };
+            Value::Array((0..65).map(device).collect())
+        };
+        check("devices", many(json!({})), &[]);
         check(
             "devices",
-            json!([{"name": "a", "attributes": {"x": {}}}]),
-            &["spec.devices[0].attributes[x]: Invalid value: \"\": exactly one value must be specified"],
+            many(json!({"attributes": {"x": {"ints": [1]}}})),
+            &["spec.devices: Too many: 65: must have at most 64 items"],
+        );
+    }
+
+    #[test]
+    fn where_devices_are_and_whose_stays() {
+        for (pointer, value) in [("/spec/pool/name", "q"), ("/spec/driver", "e"), ("/spec/nodeName", "m")] {
+            let errors = found_on_update(SLICE, &slice(), |new| {
+                *new.pointer_mut(pointer).expect("a field") = json!(value);
+            });
+            let path = pointer.trim_start_matches('/').replace('/', ".");
+            assert_eq!(errors, [format!("{path}: Invalid value: \"{value}\": field is immutable")]);
+        }
+    }
+
+    #[test]
+    fn old_taints_are_not_checked_again() {
+        let mut old = slice();
+        old["spec"]["devices"] = json!([{"name": "a", "taints": [{"key": "k", "effect": "Future"}]}]);
+        let same = found_on_update(SLICE, &old, |new| new["spec"]["pool"]["generation"] = json!(2));
+        assert_eq!(same, [""; 0]);
+        let other =
+            found_on_update(SLICE, &old, |new| new["spec"]["devices"][0]["taints"][0]["value"] = json!("v"));
+        assert_eq!(
+            other,
+            [
+                "spec.devices[0].taints[0].effect: Unsupported value: \"Future\": supported values: \"NoExecute\", \"NoSchedule\", \"None\""
+            ]
+        );
+    }
+
+    #[test]
+    fn capital_drivers_are_warned_about() {
+        let mut slice = slice();
+        assert_eq!((SLICE.warnings)(&slice, None), [""; 0]);
+        slice["spec"]["driver"] = json!("D.example.com");
+        assert_eq!(
+            (SLICE.warnings)(&slice, None),
+            [
+                "spec.driver: driver names should be lowercase; \"D.example.com\" contains uppercase characters"
+            ]
         );
     }
 }

@@ -1,9 +1,16 @@
-//! The smaller groups: leases, certificates, scheduling and node classes; and the defaults of groups whose rules
-//! stand elsewhere.
+//! The smaller groups: leases, certificates, scheduling and node classes, storage versions; and the defaults of
+//! groups whose rules stand elsewhere.
 
 pub mod certificates;
 pub mod defaults;
+pub mod pod_certificates;
+pub mod pod_groups;
+mod public_keys;
 pub mod scheduling;
+pub mod signer_names;
+pub mod storage_versions;
+pub mod trust_bundles;
+pub mod user_annotations;
 
 use common::status::FieldErrors;
 

@@ -3,12 +3,13 @@
 use common::status::FieldErrors;
 
 use crate::object::{self, Object};
+use crate::registry::advice;
 use crate::registry::checks::At;
 use crate::registry::core::immutable;
 use crate::registry::names;
 use crate::registry::pod_template::containers::one_of;
 use crate::registry::pod_template::{metadata, resources, tolerations};
-use crate::registry::rules::{Generation, Rules};
+use crate::registry::rules::Rules;
 use crate::registry::tree::{child_mut, default_to, field, flag, int, text};
 
 /// The highest priority users may define.
@@ -23,7 +24,10 @@ pub const PRIORITY_CLASS: Rules = Rules {
         }
         immutable(new, old, &["preemptionPolicy"], errors);
     },
-    generation: Generation::Spec,
+    // It says that there is a generation, and never moves it.
+    prepare_create: |class| {
+        object::metadata_mut(class).insert("generation".into(), 1.into());
+    },
     ..Rules::PLAIN
 };
 
@@ -74,6 +78,7 @@ pub const RUNTIME_CLASS: Rules = Rules {
         }
     },
     validate_update: |new, old, errors| immutable(new, old, &["handler"], errors),
+    warnings: advice::of_runtime_class,
     create_on_update: true,
     unconditional_update: false,
     ..Rules::PLAIN

@@ -9,6 +9,9 @@ use crate::object::Object;
 const EXACT: [&str; 7] =
     ["deviceClassName", "selectors", "allocationMode", "count", "adminAccess", "tolerations", "capacity"];
 
+/// Those of them that are no pointers and no lists.
+const PLAIN: [&str; 3] = ["deviceClassName", "allocationMode", "count"];
+
 fn list<'a>(object: &'a mut Object, pointer: &str) -> impl Iterator<Item = &'a mut Map<String, Value>> {
     object
         .pointer_mut(pointer)
@@ -22,6 +25,13 @@ fn requests_to_v1(object: &mut Object, pointer: &str) {
     for request in list(object, pointer) {
         let exactly: Map<String, Value> =
             EXACT.iter().filter_map(|key| Some(((*key).to_owned(), request.remove(*key)?))).collect();
+        // What is not set there may be written out.
+        let exactly: Map<String, Value> = exactly
+            .into_iter()
+            .filter(|(key, value)| {
+                !PLAIN.contains(&key.as_str()) || !(value.is_null() || value == "" || value == 0)
+            })
+            .collect();
         if !exactly.is_empty() {
             request.insert("exactly".to_owned(), Value::Object(exactly));
         }
