@@ -16,6 +16,7 @@ pub mod metadata;
 pub mod platform;
 pub mod pod_resources;
 pub mod probes;
+mod projected;
 pub mod qos;
 pub mod resources;
 pub mod security;

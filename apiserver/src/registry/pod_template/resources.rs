@@ -92,6 +92,16 @@ pub fn is_huge_page(name: &str) -> bool {
     name.starts_with("hugepages-")
 }
 
+/// The amount is a multiple of the page size that the name says.
+fn is_whole_pages(name: &str, amount: Quantity) -> bool {
+    let page = name.strip_prefix("hugepages-").and_then(|size| Quantity::parse(size).ok());
+    page.is_some_and(|page| {
+        page > Quantity::ZERO
+            && Quantity::from_units(page.units()) == page
+            && amount.units() % page.units() == 0
+    })
+}
+
 /// May be given more of in limits than in requests.
 fn is_overcommit_allowed(name: &str) -> bool {
     !is_extended(name) && !is_huge_page(name)
@@ -130,6 +140,11 @@ pub fn validate(resources: &Value, claims: &[&str], path: &str, errors: &mut Fie
                 }
                 Some(q) if is_extended(name) && q.millis() % 1000 != 0 => {
                     errors.invalid(&keyed, value, "must be an integer");
+                }
+                Some(q) if is_huge_page(name) && !is_whole_pages(name, q) => {
+                    let amount = shown(value);
+                    let detail = format!("{amount} is not positive integer multiple of {name}");
+                    errors.invalid(&keyed, amount, detail);
                 }
                 Some(_) => {}
             }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::containers::{self, Surroundings, one_of};
 use super::metadata::labels;
 use super::{affinity, platform, pod_resources, resources, security, tolerations, volumes};
-use crate::registry::checks::At;
+use crate::registry::checks::{At, legacy_ip};
 use crate::registry::names;
 use crate::registry::tree::{at, field, flag, has, int, is_zero, items, strings, text};
 
@@ -159,7 +159,7 @@ fn dns_config(spec: &Value, path: &str, errors: &mut FieldErrors) {
         );
     }
     for (i, server) in servers.iter().enumerate() {
-        if let Err(message) = names::ip(server) {
+        for message in legacy_ip(server) {
             errors.invalid(format!("{path}.nameservers[{i}]"), server, message);
         }
     }
@@ -257,7 +257,7 @@ fn named(spec: &Value, path: &str, errors: &mut FieldErrors) {
 fn host_aliases(spec: &Value, path: &str, errors: &mut FieldErrors) {
     for (i, alias) in items(spec, "hostAliases").iter().enumerate() {
         let ip = text(alias, "ip");
-        if let Err(message) = names::ip(ip) {
+        for message in legacy_ip(ip) {
             errors.invalid(format!("{path}[{i}].ip"), ip, message);
         }
         for (j, host) in strings(alias, "hostnames").iter().enumerate() {

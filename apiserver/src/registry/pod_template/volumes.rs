@@ -4,7 +4,7 @@ use common::status::FieldErrors;
 use serde_json::Value;
 
 use super::volume_sources::{self, Holder};
-use super::{env, resources};
+use super::{env, projected, resources};
 use crate::registry::checks::At;
 use crate::registry::names;
 use crate::registry::tree::{at, field, flag, has, int, items, text};
@@ -80,7 +80,7 @@ fn source(volume: &Value, path: &str, errors: &mut FieldErrors) {
             mode(source, "defaultMode", &here, errors);
             downward_items(source, &here, errors);
         }
-        "projected" => projected(source, &here, errors),
+        "projected" => projected::projected(source, &here, errors),
         "ephemeral" => {
             let template = at(source, &["volumeClaimTemplate"]);
             if template.is_null() {
@@ -141,7 +141,7 @@ pub fn host_path(source: &Value, path: &str, errors: &mut FieldErrors) {
 
 const MODE_MESSAGE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 
-fn mode(source: &Value, key: &str, path: &str, errors: &mut FieldErrors) {
+pub(super) fn mode(source: &Value, key: &str, path: &str, errors: &mut FieldErrors) {
     if let Some(mode) = int(source, key).filter(|m| !(0..=0o777).contains(m)) {
         errors.invalid(format!("{path}.{key}"), mode, MODE_MESSAGE);
     }
@@ -152,7 +152,7 @@ fn modes_and_items(source: &Value, path: &str, errors: &mut FieldErrors) {
     key_items(source, path, errors);
 }
 
-fn key_items(source: &Value, path: &str, errors: &mut FieldErrors) {
+pub(super) fn key_items(source: &Value, path: &str, errors: &mut FieldErrors) {
     for (i, item) in items(source, "items").iter().enumerate() {
         let here = format!("{path}.items[{i}]");
         required(item, "key", &here, errors);
@@ -165,14 +165,14 @@ fn key_items(source: &Value, path: &str, errors: &mut FieldErrors) {
     }
 }
 
-fn file_path(path: &str, at: &str, errors: &mut FieldErrors) {
+pub(super) fn file_path(path: &str, at: &str, errors: &mut FieldErrors) {
     local_descending_path(path, at, errors);
     if path.starts_with("..") && !path.starts_with("../") && path != ".." {
         errors.invalid(at, path, "must not start with '..'");
     }
 }
 
-fn downward_items(source: &Value, path: &str, errors: &mut FieldErrors) {
+pub(super) fn downward_items(source: &Value, path: &str, errors: &mut FieldErrors) {
     for (i, item) in items(source, "items").iter().enumerate() {
         let here = format!("{path}[{i}]");
         let target = text(item, "path");
@@ -201,53 +201,6 @@ fn downward_items(source: &Value, path: &str, errors: &mut FieldErrors) {
             }
         }
         mode(item, "mode", &here, errors);
-    }
-}
-
-fn projected(source: &Value, path: &str, errors: &mut FieldErrors) {
-    mode(source, "defaultMode", path, errors);
-    let kinds =
-        ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"];
-    for (i, part) in items(source, "sources").iter().enumerate() {
-        let here = format!("{path}.sources[{i}]");
-        let mut found = 0;
-        for kind in kinds.iter().copied().filter(|k| has(part, k)) {
-            found += 1;
-            let at = format!("{here}.{kind}");
-            if found > 1 {
-                errors.forbidden(&here, "may not specify more than 1 volume type per source");
-                continue;
-            }
-            let inner = field(part, kind);
-            match kind {
-                "secret" | "configMap" => {
-                    required(inner, "name", &at, errors);
-                    key_items(inner, &at, errors);
-                }
-                "downwardAPI" => downward_items(inner, &at, errors),
-                "serviceAccountToken" => {
-                    let seconds = int(inner, "expirationSeconds").unwrap_or(3600);
-                    let field_path = format!("{at}.expirationSeconds");
-                    if seconds < 600 {
-                        errors.invalid(
-                            field_path,
-                            seconds,
-                            "may not specify a duration less than 10 minutes",
-                        );
-                    } else if seconds > 1 << 32 {
-                        errors.invalid(
-                            field_path,
-                            seconds,
-                            "may not specify a duration larger than 2^32 seconds",
-                        );
-                    }
-                    required(inner, "path", &at, errors);
-                }
-                _ => {
-                    required(inner, if kind == "podCertificate" { "signerName" } else { "path" }, &at, errors)
-                }
-            }
-        }
     }
 }
 
