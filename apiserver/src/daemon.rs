@@ -2,20 +2,26 @@
 //!
 //! [`build`] makes and binds everything and fails early; [`Daemon::run`] serves until told to stop. What serves
 //! stops before what is served from: the listener and the controllers first, store and caches after them.
+//!
+//! `credentials` reads the files of the flags, `stores` opens store and caches, `health` is what health is asked of.
 
-use std::collections::HashMap;
+mod credentials;
+mod health;
+mod stores;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::shutdown::{CancellationToken, Tasks};
+use credentials::{load_ca, load_signer, load_tls, load_verifier};
+use health::HealthSources;
+use stores::{measure, open_store, poll_sizes, start_caches};
 
 use crate::admission;
 use crate::apiextensions;
 use crate::authentication::request_header::RequestHeader;
-use crate::authentication::service_account::{self, OpenIdDocuments, Signer, Verifier};
+use crate::authentication::service_account::{self, OpenIdDocuments};
 use crate::authentication::token_file::{TokenFile, TokenFileError};
 use crate::authentication::x509::{CaBundle, CaError};
 use crate::authentication::{RequestAuthenticator, TokenAuthenticator, Tokens};
@@ -24,8 +30,7 @@ use crate::authorization::node::NodeAuthorizer;
 use crate::authorization::rbac::Rbac;
 use crate::authorization::{Authorizer, Followers, Union};
 use crate::bootstrap::{self, BootstrapConfig, ServiceConfig};
-use crate::cacher::{Cacher, CacherConfig, ObjectStore};
-use crate::config::{Config, Mode, StoreConfig};
+use crate::config::{Config, Mode};
 use crate::endpoints::ApiHandler;
 use crate::filters::{Chain, Handler, InFlight, Limits};
 use crate::flowcontrol::{FlowControl, FlowControlMetrics};
@@ -36,23 +41,16 @@ use crate::registry::core::service::claims::Claims;
 use crate::registry::core::service::hooks::ServiceHooks;
 use crate::registry::core::service::metrics::ServiceMetrics;
 use crate::registry::{self, Deps, KubeletClientConfig, TokenIssuing};
-use crate::resources::rows::{Storage, rows};
 use crate::resources::schema::Schema;
-use crate::resources::{GroupResource, Registry, Table, Tables};
-use crate::server::health::{Check, Checks};
-use crate::server::tls::{Tls, TlsError};
+use crate::resources::{Registry, Table, Tables};
+use crate::server::tls::TlsError;
 use crate::server::{Api, Listener, Routes};
-use crate::storage::Store;
-use crate::storage::embedded::{EmbeddedStore, OpenError};
-use crate::storage::etcd::{ConnectError, EtcdConfig, EtcdStore};
-use crate::storage::measured::{self, Measured, StoreMetrics};
-use crate::storage::memory::MemoryStore;
-use crate::storage::readable::Readable;
+use crate::storage::embedded::OpenError;
+use crate::storage::etcd::ConnectError;
+use crate::storage::measured::StoreMetrics;
 
 /// How long tasks may take to end.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// The name of the self-signed pair in --cert-dir, upstream's.
-const SELF_SIGNED_NAME: &str = "apiserver";
 
 /// Why the daemon cannot start. Texts name the flag.
 #[derive(Debug, thiserror::Error)]
@@ -320,206 +318,6 @@ impl Daemon {
         self.core.join(PATIENCE).await;
         !self.front.failed() && !self.core.failed()
     }
-}
-
-/// What health is read from.
-struct HealthSources {
-    store: Arc<dyn Store>,
-    registry: Arc<Registry>,
-    followers: Followers,
-    progress: bootstrap::Progress,
-    custom_synced: Arc<AtomicBool>,
-    going: CancellationToken,
-}
-
-impl HealthSources {
-    /// The checks of `healthz`, `livez` or `readyz`.
-    fn of(&self, endpoint: &str) -> Option<Checks> {
-        if !matches!(endpoint, "healthz" | "livez" | "readyz") {
-            return None;
-        }
-        let store = Arc::clone(&self.store);
-        let etcd = move || {
-            let store = Arc::clone(&store);
-            async move { store.healthy().await.map_err(|error| error.to_string()) }
-        };
-        let mut checks = vec![Check::ping(), Check::immediate("log", || Ok(()))];
-        checks.push(Check::new("etcd", etcd.clone()));
-        if endpoint == "readyz" {
-            checks.push(Check::new("etcd-readiness", etcd));
-            let (registry, followers) = (Arc::clone(&self.registry), self.followers.clone());
-            checks.push(Check::immediate("informer-sync", move || {
-                let waiting: Vec<String> = registry
-                    .iter()
-                    .filter(|(_, store)| !store.synced())
-                    .map(|(id, _)| common::status::qualified(&id.group, &id.resource))
-                    .collect();
-                match (waiting.is_empty(), followers.synced()) {
-                    (true, true) => Ok(()),
-                    (true, false) => Err("authorization indexes are not synced".to_owned()),
-                    (false, _) => Err(format!("not synced: {}", waiting.join(", "))),
-                }
-            }));
-        }
-        if endpoint == "readyz" {
-            let synced = Arc::clone(&self.custom_synced);
-            checks.push(Check::immediate("poststarthook/crd-informer-synced", move || {
-                if synced.load(Ordering::Acquire) { Ok(()) } else { Err("not finished".to_owned()) }
-            }));
-        }
-        for (name, done) in self.progress.steps() {
-            checks.push(Check::immediate(name, move || {
-                if done.load(Ordering::Acquire) { Ok(()) } else { Err("not finished".to_owned()) }
-            }));
-        }
-        if endpoint == "readyz" {
-            let going = self.going.clone();
-            checks.push(Check::immediate("shutdown", move || {
-                if going.is_cancelled() { Err("process is shutting down".to_owned()) } else { Ok(()) }
-            }));
-        }
-        Some(Checks::new(checks))
-    }
-}
-
-fn load_ca(flag: &'static str, path: Option<&PathBuf>) -> Result<Option<Arc<CaBundle>>, BuildError> {
-    path.map(|path| CaBundle::load(path).map(Arc::new).map_err(|source| BuildError::Ca { flag, source }))
-        .transpose()
-}
-
-fn load_tls(config: &Config, cas: [&Option<Arc<CaBundle>>; 2]) -> Result<Tls, TlsError> {
-    let (certificate, key) = match &config.tls_files {
-        Some(files) => files.clone(),
-        None => {
-            let mut hosts: Vec<String> =
-                ["localhost", "127.0.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
-                    .map(str::to_owned)
-                    .to_vec();
-            hosts.push(config.advertise_address.to_string());
-            hosts.extend(config.service_ip().map(|ip| ip.to_string()));
-            common::tls::self_signed(&config.flags.cert_dir, SELF_SIGNED_NAME, &hosts)?
-        }
-    };
-    let cas = cas.into_iter().flatten().cloned().collect();
-    Tls::load(certificate, key, config.tls_profile.clone(), cas)
-}
-
-fn load_signer(config: &Config) -> Result<Option<Arc<Signer>>, BuildError> {
-    let key = |source| BuildError::Key { flag: "service-account-signing-key-file", source };
-    let file = config.flags.service_account_signing_key_file.as_deref();
-    file.map(|path| Signer::load(&config.issuer, path).map(Arc::new).map_err(key)).transpose()
-}
-
-/// The keys of all `--service-account-key-file`; the signing key's public half when there are none.
-fn load_verifier(config: &Config, signer: Option<&Arc<Signer>>) -> Result<Option<Verifier>, BuildError> {
-    let mut keys = Vec::new();
-    for path in &config.flags.service_account_key_file {
-        let found = service_account::load_public(path)
-            .map_err(|source| BuildError::Key { flag: "service-account-key-file", source })?;
-        keys.extend(found);
-    }
-    if keys.is_empty() {
-        keys.extend(signer.map(|signer| signer.public_key()));
-    }
-    let issuers = config.flags.service_account_issuer.clone();
-    Ok((!keys.is_empty()).then(|| Verifier::new(issuers, keys, config.api_audiences.clone())))
-}
-
-async fn open_store(
-    config: &Config,
-    messages: &Arc<protobuf::Table>,
-    tasks: &Tasks,
-) -> Result<Arc<dyn Store>, BuildError> {
-    match &config.store {
-        StoreConfig::Memory => Ok(MemoryStore::start(tasks)),
-        StoreConfig::Embedded(path) => {
-            tracing::info!(path = %path.display(), "no --etcd-servers: using the embedded store");
-            Ok(EmbeddedStore::open(path, config.flags.etcd_compaction_interval, tasks)?)
-        }
-        StoreConfig::Etcd { servers, ca, certificate } => {
-            let (cert_file, key_file) = certificate.clone().unzip();
-            let etcd = EtcdConfig {
-                servers: servers.clone(),
-                ca_file: ca.clone(),
-                cert_file,
-                key_file,
-                prefix: format!("{}/", config.flags.etcd_prefix.trim_end_matches('/')),
-                compaction_interval: config.flags.etcd_compaction_interval,
-            };
-            // Stock servers may have written to it, and may do so beside us.
-            Ok(Arc::new(Readable::new(EtcdStore::connect(etcd, tasks).await?, Arc::clone(messages))))
-        }
-    }
-}
-
-/// Counts what is asked of the store, by resource.
-fn measure(config: &Config, store: Arc<dyn Store>, metrics: &Arc<StoreMetrics>) -> Arc<dyn Store> {
-    let prefix = config.flags.etcd_prefix.trim_end_matches('/');
-    let known = rows().iter().filter_map(|row| {
-        let Storage::Own(path) = row.storage else { return None };
-        Some((format!("{prefix}/{path}/"), row.group.to_owned(), row.resource.to_owned()))
-    });
-    Measured::new(store, Arc::clone(metrics), &format!("{prefix}/"), known)
-}
-
-/// Whose objects are counted for metrics.
-struct Count {
-    group: &'static str,
-    resource: &'static str,
-    cacher: Weak<Cacher>,
-}
-
-/// Keeps the metrics of the store's size and of the numbers of objects.
-fn poll_sizes(store: Arc<dyn Store>, metrics: Arc<StoreMetrics>, counts: Vec<Count>, tasks: &Tasks) {
-    let stop = tasks.stop_token();
-    tasks.spawn_essential("store sizes", async move {
-        let polling = async {
-            loop {
-                let size = store.size_bytes().await;
-                if let Some(bytes) = size {
-                    metrics.observe_size(bytes);
-                }
-                for Count { group, resource, cacher } in &counts {
-                    if let Some(cacher) = cacher.upgrade() {
-                        metrics.observe_objects(group, resource, cacher.object_count());
-                    }
-                }
-                // An etcd that did not answer yet is asked again soon.
-                let pause = if size.is_some() { measured::POLL_INTERVAL } else { measured::RETRY_INTERVAL };
-                tokio::time::sleep(pause).await;
-            }
-        };
-        stop.run_until_cancelled(polling).await;
-    });
-}
-
-fn start_caches(config: &Config, store: &Arc<dyn Store>, tasks: &Tasks) -> (Registry, Vec<Count>) {
-    let prefix = config.flags.etcd_prefix.trim_end_matches('/');
-    let mut counts = Vec::new();
-    let mut stores: HashMap<GroupResource, Arc<dyn ObjectStore>> = HashMap::new();
-    for row in rows() {
-        let Storage::Own(path) = row.storage else { continue };
-        if !config.enablement.stores(row) {
-            continue;
-        }
-        let cacher = Cacher::start(
-            CacherConfig {
-                store: Arc::clone(store),
-                prefix: format!("{prefix}/{path}/"),
-                group: row.group.to_owned(),
-                resource: row.resource.to_owned(),
-                kind: row.kind.to_owned(),
-                namespaced: row.namespaced,
-                selectable_fields: row.fields.read,
-                selectable_field_names: row.fields.names,
-                custom: None,
-            },
-            tasks,
-        );
-        counts.push(Count { group: row.group, resource: row.resource, cacher: Arc::downgrade(&cacher) });
-        stores.insert(GroupResource::new(row.group, row.resource), cacher);
-    }
-    (Registry::new(stores), counts)
 }
 
 fn start_authorizers(

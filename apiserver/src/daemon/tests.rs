@@ -10,6 +10,7 @@ use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::StoreConfig;
 use crate::flags::Flags;
 
 mod gates;

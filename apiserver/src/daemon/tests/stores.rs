@@ -3,6 +3,9 @@
 use std::time::Instant;
 
 use super::*;
+use crate::resources::rows::{Storage, rows};
+use crate::storage::Store;
+use crate::storage::etcd::EtcdStore;
 use crate::storage::etcd::testing::{Etcd, wait_until};
 use crate::storage::transfer::{self, Place};
 
