@@ -202,6 +202,7 @@ mod tests {
     use crate::endpoints::negotiation::Encoding;
     use crate::endpoints::typed;
     use crate::filters::{query, request_info};
+    use crate::json::Cursor;
     use crate::protobuf::{self, fixtures};
     use crate::resources::schema::Schema;
     use crate::server::pretty;
@@ -235,10 +236,11 @@ mod tests {
             assert!(decoded.duplicates.len() <= 100);
             let _ = typed::check(&schema, types[pick % types.len()], &mut decoded.tree);
             let line = decoded.tree.to_string();
-            assert_eq!(
-                serde_json::from_slice::<Value>(&pretty::indent(line.as_bytes())).unwrap(),
-                decoded.tree
-            );
+            // Against the line: the last digit of a large fraction may be another when it is read again.
+            let indented = pretty::indent(line.as_bytes());
+            let [line, indented] =
+                [line.as_bytes(), indented.as_ref()].map(|text| serde_json::from_slice::<Value>(text));
+            assert_eq!(line.unwrap(), indented.unwrap());
         });
     }
 
@@ -283,6 +285,14 @@ mod tests {
             if let Ok(again) = protobuf::encode(&table, &tree) {
                 assert!(protobuf::decode(&table, &again, None).is_ok());
             }
+        });
+        run("json parts", &json_objects(), |bytes, _| {
+            let serdes = serde_json::from_slice::<Value>(bytes);
+            let ours = Cursor::new(bytes).and_then(|mut cursor| {
+                let value = cursor.value()?;
+                cursor.end().map(|()| value)
+            });
+            assert_eq!(serdes.ok(), ours.ok());
         });
         run("protobuf from json", &json_objects(), |bytes, _| {
             if let Ok(encoded) = protobuf::transcode(&table, bytes) {

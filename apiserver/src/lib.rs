@@ -23,6 +23,7 @@ pub mod flowcontrol;
 #[cfg(test)]
 mod fuzz;
 mod go;
+pub mod json;
 pub mod metrics;
 pub mod object;
 pub mod protobuf;

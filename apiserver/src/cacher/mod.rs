@@ -13,6 +13,7 @@ mod paging;
 mod reads;
 mod reflect;
 mod scopes;
+mod shown;
 mod skim;
 mod state;
 mod watchers;
@@ -23,6 +24,7 @@ mod writes;
 mod tests;
 
 pub use engine::{Cacher, CacherConfig};
+pub use shown::{Form, Shown};
 
 use std::sync::Arc;
 
@@ -116,16 +118,18 @@ pub struct WatchQuery {
     pub send_initial_events: bool,
     /// When the caller will end this watch.
     pub ends_at: Option<tokio::time::Instant>,
+    /// The caller encodes the objects, and others do the same: see [`Shown::encoded`].
+    pub shares: bool,
 }
 
 /// What a watcher is told, already translated for its selection: an object that leaves the selection is
 /// `Deleted`, one that enters is `Added`.
 #[derive(Debug, Clone)]
 pub enum WatchEvent {
-    Added(Arc<CachedObject>),
-    Modified(Arc<CachedObject>),
+    Added(Shown),
+    Modified(Shown),
     /// The last state that matched, its resourceVersion that of the delete (or of the change that took it out).
-    Deleted(Arc<CachedObject>),
+    Deleted(Shown),
     /// `initial_events_end` marks the end of the initial events of a streaming list.
     Bookmark {
         revision: Revision,

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::history::Change;
 use super::scopes::{Id, Scopes};
+use super::shown::Sharing;
 use super::{CachedObject, Selection, WatchEvent};
 use crate::storage::Revision;
 
@@ -26,6 +27,8 @@ pub(super) struct Watcher {
     /// Nothing at or before this revision is for this watcher.
     pub(super) after: Revision,
     pub(super) bookmarks: bool,
+    /// See [`super::WatchQuery::shares`].
+    pub(super) shares: bool,
     /// When the server will end this watch.
     pub(super) ends_at: Option<Instant>,
     pub(super) queue: mpsc::Sender<WatchEvent>,
@@ -67,9 +70,9 @@ pub(super) fn translate(selection: &Selection, change: &Change) -> Option<WatchE
     let now = change.object.as_ref().filter(|o| matches(selection, o));
     let before = change.previous.as_ref().filter(|o| matches(selection, o));
     match (before, now) {
-        (None, Some(object)) => Some(WatchEvent::Added(object.clone())),
-        (Some(_), Some(object)) => Some(WatchEvent::Modified(object.clone())),
-        (Some(previous), None) => Some(WatchEvent::Deleted(change.gone(previous))),
+        (None, Some(object)) => Some(WatchEvent::Added(object.clone().into())),
+        (Some(_), Some(object)) => Some(WatchEvent::Modified(object.clone().into())),
+        (Some(previous), None) => Some(WatchEvent::Deleted(change.gone(previous).into())),
         (None, None) => None,
     }
 }
@@ -108,12 +111,14 @@ impl Watchers {
         if self.all.is_empty() {
             return;
         }
+        let sharing = Sharing::default();
         for id in self.scopes.concerned(change) {
             let Some(Entry { watcher, .. }) = self.all.get(&id) else { continue };
             if change.revision <= watcher.after {
                 continue;
             }
             let Some(event) = translate(&watcher.selection, change) else { continue };
+            let event = if watcher.shares { sharing.join(event) } else { event };
             if let Err(refused) = watcher.queue.try_send(event) {
                 if matches!(refused, mpsc::error::TrySendError::Full(_)) {
                     tracing::info!(revision = change.revision.0, "cut off a slow watcher");
@@ -174,7 +179,7 @@ pub(super) fn queue(initial: usize) -> (mpsc::Sender<WatchEvent>, super::WatchRe
 
 /// Objects as the initial events of a watch.
 pub(super) fn added(objects: Vec<Arc<CachedObject>>) -> impl Iterator<Item = WatchEvent> {
-    objects.into_iter().map(WatchEvent::Added)
+    objects.into_iter().map(|object| WatchEvent::Added(object.into()))
 }
 
 #[cfg(test)]

@@ -102,6 +102,7 @@ impl Cacher {
             selection: query.selection.clone(),
             after,
             bookmarks: query.bookmarks,
+            shares: query.shares,
             ends_at: query.ends_at,
             queue,
         });

@@ -3,12 +3,14 @@
 //! A media type has an encoding (JSON, YAML) and may ask for another shape of the answer by
 //! `as=...;g=...;v=...`. A combination that is not served is passed over for the next one in Accept.
 
+use std::sync::Arc;
+
 use common::status::Status;
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
 
 /// What can be read and written, in upstream's order. Protobuf is JSON by the time it comes here, and becomes
-/// protobuf again on the way out: see [`crate::server`].
+/// protobuf again on the way out: see [`crate::server`] and [`PrefersProtobuf`].
 pub const SUPPORTED: &[&str] = &["application/json", "application/yaml", crate::protobuf::MEDIA_TYPE];
 
 /// An encoding.
@@ -48,6 +50,16 @@ pub struct Output {
 impl Output {
     /// Plain JSON.
     pub const JSON: Self = Self { encoding: Encoding::Json, shape: Shape::Object };
+}
+
+/// An extension of a request whose client prefers protobuf, while its Accept says JSON. Lists and watches are written
+/// in it where they are made, without a detour; of other answers the server makes it. Its absence from an answer is no
+/// mistake: every client reads JSON.
+#[derive(Clone)]
+pub struct PrefersProtobuf {
+    pub messages: Arc<crate::protobuf::Table>,
+    /// As [`accepts_gzip`] was before the header was taken away.
+    pub gzip: bool,
 }
 
 /// One entry of an Accept header.

@@ -2,23 +2,26 @@
 
 use bytes::Bytes;
 use common::status::Status;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
-#[derive(Deserialize)]
-struct OnlyMetadata<'a> {
-    #[serde(borrow)]
-    metadata: &'a RawValue,
-}
+use crate::json;
 
 /// The metadata of an object, without reading it further.
+///
+/// # Errors
+/// When the bytes are no object with metadata: never for bytes from the cache.
 pub fn metadata(json: &[u8]) -> Result<Bytes, Status> {
-    let only: OnlyMetadata<'_> = serde_json::from_slice(json).map_err(Status::internal)?;
-    let mut out = Vec::with_capacity(only.metadata.get().len() + 80);
-    out.extend_from_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#);
-    out.extend_from_slice(only.metadata.get().as_bytes());
-    out.push(b'}');
+    let metadata = json::member(json, "metadata").map_err(Status::internal)?;
+    let metadata = metadata.ok_or_else(|| Status::internal("missing field `metadata`"))?;
+    let mut out = Vec::with_capacity(metadata.len() + 80);
+    put(metadata, &mut out);
     Ok(out.into())
+}
+
+/// Appends the object whose metadata this is.
+pub fn put(metadata: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#);
+    out.extend_from_slice(metadata.as_bytes());
+    out.push(b'}');
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Answers: the one place where a Status, an object or a list becomes an HTTP response.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, 
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use super::negotiation::Encoding;
+use super::negotiation::{Encoding, PrefersProtobuf};
 use crate::cacher::CachedObject;
+use crate::protobuf;
 use crate::request::{BoxError, Response, full};
 
 /// Answers larger than this are compressed for clients that take gzip (upstream's
@@ -21,6 +23,9 @@ const GZIP_BYTES_MIN: usize = 128 * 1024;
 
 /// A list is written in pieces of this size: four full HTTP/2 frames, one write of TLS.
 const LIST_PIECE_BYTES: usize = 64 * 1024;
+
+/// Lists larger than this are turned into protobuf on a thread that may block.
+const BLOCKING_BYTES_MIN: usize = 128 * 1024;
 
 /// An answer with a body of `content_type`.
 pub fn respond(code: u16, content_type: &'static str, body: Bytes) -> Response {
@@ -137,11 +142,7 @@ pub async fn list(body: ListBody, gzip: bool) -> Result<Response, Status> {
         return Ok(respond(200, "application/json", body.joined()));
     }
     let stream = ListStream { body, place: Place::default(), left: length as u64 };
-    let mut response = Response::new(stream.boxed_unsync());
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    Ok(response)
+    Ok(streamed(stream, length, Encoding::Json.content_type()))
 }
 
 struct ListStream {
@@ -160,6 +161,75 @@ impl http_body::Body for ListStream {
         if piece.is_empty() {
             return Poll::Ready(None);
         }
+        this.left = this.left.saturating_sub(piece.len() as u64);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+/// A list as protobuf, made of the objects one by one; as JSON when one of them has no such form. `metadata` is the
+/// list's, in JSON.
+pub async fn protobuf_list(
+    prefers: &PrefersProtobuf,
+    kind: String,
+    api_version: String,
+    metadata: String,
+    body: ListBody,
+) -> Result<Response, Status> {
+    let (messages, small) = (prefers.messages.clone(), body.len() < BLOCKING_BYTES_MIN);
+    let encode = move || {
+        let items = body.items.iter().map(|item| item.bytes.as_ref());
+        (protobuf::list(&messages, &api_version, &kind, metadata.as_bytes(), items), body)
+    };
+    let encoded = if small {
+        Ok(encode())
+    } else {
+        tokio::task::spawn_blocking(encode).await.map_err(Status::internal)
+    };
+    let (pieces, body) = encoded?;
+    let Some(pieces) = pieces else { return list(body, prefers.gzip).await };
+    let length = pieces.iter().map(Bytes::len).sum::<usize>();
+    if prefers.gzip && length > GZIP_BYTES_MIN {
+        return compressed(200, pieces, protobuf::MEDIA_TYPE).await;
+    }
+    if length <= LIST_PIECE_BYTES {
+        return Ok(respond(200, protobuf::MEDIA_TYPE, pieces.concat().into()));
+    }
+    Ok(streamed(Pieces { pieces: pieces.into(), left: length as u64 }, length, protobuf::MEDIA_TYPE))
+}
+
+fn streamed(
+    body: impl http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static,
+    length: usize,
+    content_type: &'static str,
+) -> Response {
+    let mut response = Response::new(body.boxed_unsync());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    response
+}
+
+/// A body that is ready, given away piece by piece.
+struct Pieces {
+    pieces: VecDeque<Bytes>,
+    left: u64,
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        let Some(piece) = this.pieces.pop_front() else { return Poll::Ready(None) };
         this.left = this.left.saturating_sub(piece.len() as u64);
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }

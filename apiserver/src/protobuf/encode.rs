@@ -42,17 +42,27 @@ pub fn transcode(table: &Messages, json: &[u8]) -> Result<Vec<u8>, ProtobufError
 /// # Errors
 /// As [`transcode`].
 pub fn watch_frame(table: &Messages, event: &str, object: &[u8]) -> Result<Vec<u8>, ProtobufError> {
-    let body = transcode(table, object)?;
-    let mut frame = Vec::with_capacity(body.len() + event.len() + 32);
-    frame.extend_from_slice(&[0; 4]);
-    put_bytes(&mut frame, 1, event.as_bytes());
-    // The object is the one field of a RawExtension.
-    put_tag(&mut frame, 2);
-    varint(&mut frame, (1 + varint_bytes(body.len() as u64) + body.len()) as u64);
-    put_bytes(&mut frame, 1, &body);
-    let length = u32::try_from(frame.len() - 4).map_err(|_| ProtobufError::Wire)?;
-    frame[..4].copy_from_slice(&length.to_be_bytes());
+    let mut frame = Vec::new();
+    put_watch_frame(&mut frame, event, &transcode(table, object)?)?;
     Ok(frame)
+}
+
+/// Appends a frame around what [`transcode`] made of the object.
+///
+/// # Errors
+/// When it is too long for one.
+pub fn put_watch_frame(out: &mut Vec<u8>, event: &str, body: &[u8]) -> Result<(), ProtobufError> {
+    let begin = out.len();
+    out.reserve(body.len() + event.len() + 32);
+    out.extend_from_slice(&[0; 4]);
+    put_bytes(out, 1, event.as_bytes());
+    // The object is the one field of a RawExtension.
+    put_tag(out, 2);
+    varint(out, (1 + varint_bytes(body.len() as u64) + body.len()) as u64);
+    put_bytes(out, 1, body);
+    let length = u32::try_from(out.len() - begin - 4).map_err(|_| ProtobufError::Wire)?;
+    out[begin..begin + 4].copy_from_slice(&length.to_be_bytes());
+    Ok(())
 }
 
 fn message_of(table: &Messages, api_version: &str, kind: &str) -> Result<u32, ProtobufError> {
@@ -63,15 +73,26 @@ fn message_of(table: &Messages, api_version: &str, kind: &str) -> Result<u32, Pr
 }
 
 fn envelope(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
+    let mut out = envelope_start(api_version, kind, raw.len());
+    out.reserve_exact(raw.len() + ENVELOPE_END.len());
+    out.extend_from_slice(raw);
+    out.extend_from_slice(ENVELOPE_END);
+    out
+}
+
+/// No content encoding, no content type: fields 3 and 4, empty.
+pub(super) const ENVELOPE_END: &[u8] = &[0x1a, 0, 0x22, 0];
+
+/// What stands before the `length` bytes of an object's message.
+pub(super) fn envelope_start(api_version: &str, kind: &str, length: usize) -> Vec<u8> {
     let mut type_meta = Vec::with_capacity(api_version.len() + kind.len() + 4);
     put_bytes(&mut type_meta, 1, api_version.as_bytes());
     put_bytes(&mut type_meta, 2, kind.as_bytes());
-    let mut out = Vec::with_capacity(raw.len() + type_meta.len() + 24);
+    let mut out = Vec::with_capacity(type_meta.len() + 24);
     out.extend_from_slice(MAGIC);
     put_bytes(&mut out, 1, &type_meta);
-    put_bytes(&mut out, 2, raw);
-    put_bytes(&mut out, 3, b"");
-    put_bytes(&mut out, 4, b"");
+    put_tag(&mut out, 2);
+    varint(&mut out, length as u64);
     out
 }
 

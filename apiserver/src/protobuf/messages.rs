@@ -28,7 +28,20 @@ pub struct Messages {
     fields: Vec<Vec<Field>>,
     /// For each message its fields' places in the order of their names.
     by_name: Vec<Vec<u16>>,
+    /// For each message those whose fields stand among its own, owners first.
+    inlined: Vec<Vec<Inlined>>,
 }
+
+/// A message whose fields stand among another's.
+pub struct Inlined {
+    pub number: u32,
+    pub id: u32,
+    /// The place of the inlined message that this one is inlined in; `None` in the message itself.
+    pub owner: Option<usize>,
+}
+
+/// In JSON's order of names the next field is rarely further than this from the last.
+const NEAR: usize = 6;
 
 /// One field of a message.
 pub struct Field {
@@ -90,7 +103,14 @@ impl Messages {
                 places
             })
             .collect();
-        Self { ids, fields, by_name }
+        let inlined = (0..fields.len() as u32)
+            .map(|id| {
+                let mut found = Vec::new();
+                find_inlined(&fields, id, None, &mut found);
+                found
+            })
+            .collect();
+        Self { ids, fields, by_name, inlined }
     }
 
     /// The message of a kind; the options that deletes and the like carry are known in every version.
@@ -115,21 +135,38 @@ impl Messages {
         self.ids.get(&format!("${package}.{version}.{kind}")).copied()
     }
 
-    /// A message's field by its name in JSON; inlined ones have none.
-    pub fn field(&self, message: u32, name: &str) -> Option<&Field> {
+    /// A message's field by its name in JSON; inlined ones have none. `next` is where the search begins, 0 at first,
+    /// and is left behind what was found: fields that come in the order of their names are found at once.
+    pub fn field(&self, message: u32, name: &str, next: &mut usize) -> Option<&Field> {
         let fields = self.fields(message);
         let places = &self.by_name[message as usize];
-        let at = places.binary_search_by(|place| fields[usize::from(*place)].json.as_str().cmp(name)).ok()?;
-        Some(&fields[usize::from(places[at])]).filter(|field| !field.inline)
+        let at = |place: &u16| &fields[usize::from(*place)];
+        let near = places.iter().skip(*next).take(NEAR).position(|place| at(place).json == name);
+        let found = match near {
+            Some(steps) => *next + steps,
+            None => places.binary_search_by(|place| at(place).json.as_str().cmp(name)).ok()?,
+        };
+        *next = found + 1;
+        Some(at(&places[found])).filter(|field| !field.inline)
     }
 
-    /// The messages whose fields stand among a message's own.
-    pub fn inlined(&self, message: u32) -> impl Iterator<Item = &Field> {
-        self.fields(message).iter().filter(|field| field.inline)
+    /// The messages whose fields stand among a message's own, owners first.
+    pub fn inlined(&self, message: u32) -> &[Inlined] {
+        &self.inlined[message as usize]
     }
 
     pub fn fields(&self, message: u32) -> &[Field] {
         &self.fields[message as usize]
+    }
+}
+
+fn find_inlined(fields: &[Vec<Field>], id: u32, owner: Option<usize>, found: &mut Vec<Inlined>) {
+    for field in fields[id as usize].iter().filter(|field| field.inline) {
+        if let Kind::Message(inner) = field.kind {
+            let at = found.len();
+            found.push(Inlined { number: field.number, id: inner, owner });
+            find_inlined(fields, inner, Some(at), found);
+        }
     }
 }
 

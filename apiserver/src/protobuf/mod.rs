@@ -11,6 +11,7 @@
 mod encode;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod list;
 mod messages;
 mod special;
 mod stream;
@@ -21,7 +22,8 @@ use serde_json::{Map, Value};
 use messages::{Field, Kind, Messages};
 use wire::{Reader, Scalar};
 
-pub use encode::{encode, transcode, watch_frame};
+pub use encode::{encode, put_watch_frame, transcode, watch_frame};
+pub use list::list;
 pub use messages::Messages as Table;
 
 /// The media type.

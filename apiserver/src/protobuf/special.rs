@@ -76,11 +76,27 @@ pub fn decode(which: Special, bytes: &[u8]) -> Result<Value, ProtobufError> {
 /// The message's bytes; `None` when the value is not of this type.
 pub fn encode(which: Special, value: &Value) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    match which {
+    match (which, value) {
+        (Special::Json, _) => put_bytes(&mut out, 1, value.to_string().as_bytes()),
+        (_, Value::String(value)) => text(which, value, &mut out)?,
         // Null is Go's zero time, an empty message.
-        Special::Time | Special::MicroTime if value.is_null() => {}
+        (Special::Time | Special::MicroTime, Value::Null) => {}
+        (Special::Quantity, Value::Number(number)) => put_bytes(&mut out, 1, number.to_string().as_bytes()),
+        (Special::IntOrString, number) => {
+            put_varint(&mut out, 1, 0);
+            put_varint(&mut out, 2, number.as_i64()?.cast_unsigned());
+            put_bytes(&mut out, 3, b"");
+        }
+        _ => return None,
+    }
+    Some(out)
+}
+
+/// Appends the content of a message whose JSON is a string; `None` when it is not of this type.
+pub fn text(which: Special, text: &str, out: &mut Vec<u8>) -> Option<()> {
+    match which {
         Special::Time | Special::MicroTime => {
-            let time: Timestamp = value.as_str()?.parse().ok()?;
+            let time: Timestamp = text.parse().ok()?;
             let nanos = i64::from(time.subsec_nanosecond());
             // Before 1970 the fraction is negative here; on the wire it never is.
             let (seconds, nanos) = if nanos < 0 {
@@ -88,30 +104,19 @@ pub fn encode(which: Special, value: &Value) -> Option<Vec<u8>> {
             } else {
                 (time.as_second(), nanos)
             };
-            put_varint(&mut out, 1, seconds.cast_unsigned());
-            put_varint(&mut out, 2, if which == Special::Time { 0 } else { nanos.cast_unsigned() });
+            put_varint(out, 1, seconds.cast_unsigned());
+            put_varint(out, 2, if which == Special::Time { 0 } else { nanos.cast_unsigned() });
         }
-        Special::Duration => put_varint(&mut out, 1, nanoseconds(value.as_str()?)?.cast_unsigned()),
-        Special::Quantity => match value {
-            Value::String(text) => put_bytes(&mut out, 1, text.as_bytes()),
-            Value::Number(number) => put_bytes(&mut out, 1, number.to_string().as_bytes()),
-            _ => return None,
-        },
-        Special::IntOrString => match value {
-            Value::String(text) => {
-                put_varint(&mut out, 1, 1);
-                put_varint(&mut out, 2, 0);
-                put_bytes(&mut out, 3, text.as_bytes());
-            }
-            number => {
-                put_varint(&mut out, 1, 0);
-                put_varint(&mut out, 2, number.as_i64()?.cast_unsigned());
-                put_bytes(&mut out, 3, b"");
-            }
-        },
-        Special::Json => put_bytes(&mut out, 1, value.to_string().as_bytes()),
+        Special::Duration => put_varint(out, 1, nanoseconds(text)?.cast_unsigned()),
+        Special::Quantity => put_bytes(out, 1, text.as_bytes()),
+        Special::IntOrString => {
+            put_varint(out, 1, 1);
+            put_varint(out, 2, 0);
+            put_bytes(out, 3, text.as_bytes());
+        }
+        Special::Json => put_bytes(out, 1, Value::from(text).to_string().as_bytes()),
     }
-    Some(out)
+    Some(())
 }
 
 /// Reads what [`duration`] writes.

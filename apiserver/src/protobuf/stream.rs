@@ -3,224 +3,137 @@
 //! Fields are written in the order in which the JSON has them, which every decoder takes. The canonical form of
 //! objects begins with kind and apiVersion; a document that does not is left to [`super::encode`].
 
-use std::fmt;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::messages::{Field, Kind, Messages};
 use super::special::{self, Special};
-use super::wire::{put_bytes, put_fixed64, put_tag, put_varint, varint};
+use super::wire::{put_bytes, put_fixed64, put_tag, put_varint, varint, varint_bytes};
+use crate::json::{Cursor, Unexpected};
 
 /// Writes the message of a canonical document into `out` and says what it is: its apiVersion and kind. `None` when
 /// it cannot be done in one pass, or at all; `out` is then of no use.
 pub fn write(table: &Messages, json: &[u8], out: &mut Vec<u8>) -> Option<(String, String)> {
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    let named = Document { table, out }.deserialize(&mut reader).ok()?;
-    reader.end().ok()?;
-    Some(named)
-}
-
-/// The whole: kind and apiVersion, then the fields.
-struct Document<'a> {
-    table: &'a Messages,
-    out: &'a mut Vec<u8>,
-}
-
-impl<'de> DeserializeSeed<'de> for Document<'_> {
-    type Value = (String, String);
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Document<'_> {
-    type Value = (String, String);
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with kind and apiVersion first")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-        let other = || A::Error::custom("kind and apiVersion do not come first");
-        let (mut kind, mut api_version) = (None, None);
-        while kind.is_none() || api_version.is_none() {
-            match access.next_key::<String>()?.as_deref() {
-                Some("kind") => kind = Some(access.next_value::<String>()?),
-                Some("apiVersion") => api_version = Some(access.next_value::<String>()?),
-                _ => return Err(other()),
-            }
+    let mut cursor = Cursor::new(json).ok()?;
+    let (mut kind, mut api_version, mut fields) = (None, None, None);
+    let read = cursor.members(|cursor, key| {
+        if let Some(fields) = &mut fields {
+            return Fields::member(fields, cursor, key, out);
         }
-        let (kind, api_version) = (kind.ok_or_else(other)?, api_version.ok_or_else(other)?);
-        let id = self.table.of_kind(&api_version, &kind).ok_or_else(other)?;
-        fields(self.table, id, &mut access, self.out)?;
-        Ok((api_version, kind))
-    }
+        match key {
+            "kind" => kind = Some(cursor.string()?.into_owned()),
+            "apiVersion" => api_version = Some(cursor.string()?.into_owned()),
+            // They do not come first.
+            _ => return Err(cursor.unexpected()),
+        }
+        if let (Some(kind), Some(api_version)) = (&kind, &api_version) {
+            let id = table.of_kind(api_version, kind).ok_or_else(|| cursor.unexpected())?;
+            fields = Some(Fields::of(table, id));
+        }
+        Ok(())
+    });
+    read.and_then(|()| cursor.end()).ok()?;
+    fields?.finish(out);
+    api_version.zip(kind)
 }
 
-/// The fields of one message, from a map.
-fn fields<'de, A: MapAccess<'de>>(
-    table: &Messages,
+/// Writes the message of one object of a list, whose kind is known, under `number`. False as [`write`]'s `None`.
+pub fn write_item(table: &Messages, id: u32, number: u32, json: &[u8], out: &mut Vec<u8>) -> bool {
+    let written = Cursor::new(json).and_then(|mut cursor| {
+        nested(out, number, |out| message(table, id, &mut cursor, out))?;
+        cursor.end()
+    });
+    written.is_ok()
+}
+
+/// Writes a value's field with everything in it. False as [`write`]'s `None`.
+pub fn write_field(table: &Messages, field: &Field, json: &[u8], out: &mut Vec<u8>) -> bool {
+    Cursor::new(json).and_then(|mut cursor| whole(table, field, &mut cursor, out)).is_ok()
+}
+
+/// The fields of one message while they are being written.
+struct Fields<'t> {
+    table: &'t Messages,
     id: u32,
-    access: &mut A,
-    out: &mut Vec<u8>,
-) -> Result<(), A::Error> {
-    // An inlined message's fields stand among its owner's and are gathered until the end.
-    let mut inlined = Vec::new();
-    find_inlined(table, id, None, &mut inlined);
-    while let Some(place) = access.next_key_seed(Key { table, id, inlined: &inlined })? {
-        match place {
-            Place::Own(field) => access.next_value_seed(Whole { table, field, out })?,
-            Place::Inlined(at, field) => {
-                access.next_value_seed(Whole { table, field, out: &mut inlined[at].bytes })?;
-            }
-            Place::Unknown => {
-                access.next_value::<IgnoredAny>()?;
+    /// Where in the order of names the next one is likely found.
+    next: usize,
+    /// An inlined message's fields stand among its owner's and are gathered until the end.
+    inlined: Vec<Vec<u8>>,
+}
+
+impl<'t> Fields<'t> {
+    fn of(table: &'t Messages, id: u32) -> Self {
+        let inlined = table.inlined(id).iter().map(|_| Vec::new()).collect();
+        Self { table, id, next: 0, inlined }
+    }
+
+    fn member(&mut self, cursor: &mut Cursor<'_>, name: &str, out: &mut Vec<u8>) -> Result<(), Unexpected> {
+        if let Some(field) = self.table.field(self.id, name, &mut self.next) {
+            return whole(self.table, field, cursor, out);
+        }
+        for (inlined, bytes) in self.table.inlined(self.id).iter().zip(&mut self.inlined) {
+            if let Some(field) = self.table.field(inlined.id, name, &mut 0) {
+                return whole(self.table, field, cursor, bytes);
             }
         }
+        cursor.skip()?;
+        Ok(())
     }
-    // Owners come before what is inlined in them.
-    while let Some(last) = inlined.pop() {
-        let into = match last.owner {
-            Some(owner) => &mut inlined[owner].bytes,
-            None => &mut *out,
-        };
-        put_bytes(into, last.number, &last.bytes);
+
+    /// Owners come before what is inlined in them.
+    fn finish(mut self, out: &mut Vec<u8>) {
+        let places = self.table.inlined(self.id);
+        while let Some(last) = self.inlined.pop() {
+            let place = &places[self.inlined.len()];
+            let into = match place.owner {
+                Some(owner) => &mut self.inlined[owner],
+                None => &mut *out,
+            };
+            put_bytes(into, place.number, &last);
+        }
     }
+}
+
+fn message(table: &Messages, id: u32, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Unexpected> {
+    let mut fields = Fields::of(table, id);
+    cursor.members(|cursor, key| fields.member(cursor, key, out))?;
+    fields.finish(out);
     Ok(())
 }
 
-/// A message whose fields stand among its owner's.
-struct Inlined {
-    number: u32,
-    id: u32,
-    /// The place of the inlined message that this one is inlined in.
-    owner: Option<usize>,
-    bytes: Vec<u8>,
-}
-
-fn find_inlined(table: &Messages, id: u32, owner: Option<usize>, found: &mut Vec<Inlined>) {
-    for field in table.inlined(id) {
-        if let Kind::Message(inner) = field.kind {
-            let at = found.len();
-            found.push(Inlined { number: field.number, id: inner, owner, bytes: Vec::new() });
-            find_inlined(table, inner, Some(at), found);
-        }
-    }
-}
-
-enum Place<'t> {
-    Own(&'t Field),
-    Inlined(usize, &'t Field),
-    Unknown,
-}
-
-/// A key, looked up where it stands.
-struct Key<'t, 'i> {
-    table: &'t Messages,
-    id: u32,
-    inlined: &'i [Inlined],
-}
-
-impl<'de, 't> DeserializeSeed<'de> for Key<'t, '_> {
-    type Value = Place<'t>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Place<'t>, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'t> Visitor<'_> for Key<'t, '_> {
-    type Value = Place<'t>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Place<'t>, E> {
-        if let Some(field) = self.table.field(self.id, name) {
-            return Ok(Place::Own(field));
-        }
-        let found = self
-            .inlined
-            .iter()
-            .enumerate()
-            .find_map(|(at, inlined)| Some(Place::Inlined(at, self.table.field(inlined.id, name)?)));
-        Ok(found.unwrap_or(Place::Unknown))
-    }
-}
-
 /// A field with everything in it; null is nothing.
-struct Whole<'a> {
-    table: &'a Messages,
-    field: &'a Field,
-    out: &'a mut Vec<u8>,
-}
-
-impl<'de> DeserializeSeed<'de> for Whole<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        if self.field.map || self.field.repeated {
-            return deserializer.deserialize_any(self);
-        }
-        let Self { table, field, out } = self;
-        One { table, field, number: field.number, nothing_is_zero: false, out }.deserialize(deserializer)
+fn whole(
+    table: &Messages,
+    field: &Field,
+    cursor: &mut Cursor<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Unexpected> {
+    let number = field.number;
+    if !field.map && !field.repeated {
+        return One { table, field, number, nothing_is_zero: false }.write(cursor, out);
     }
-}
-
-impl<'de> Visitor<'de> for Whole<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the value of {:?}", self.field.json)
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<(), A::Error> {
-        let Self { table, field, out } = self;
-        if !field.repeated {
-            return Err(A::Error::custom("a list where none belongs"));
-        }
-        elements(table, field, &mut access, out)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<(), A::Error> {
-        let Self { table, field, out } = self;
-        if !field.map {
-            return Err(A::Error::custom("a map where none belongs"));
-        }
-        while let Some(key) = access.next_key::<std::borrow::Cow<'_, str>>()? {
-            nested(out, field.number, |out| {
+    match cursor.peek()? {
+        b'n' => cursor.null(),
+        b'[' if field.repeated => elements(table, field, cursor, out),
+        b'{' if field.map => cursor.members(|cursor, key| {
+            nested(out, number, |out| {
                 put_bytes(out, 1, key.as_bytes());
-                access.next_value_seed(One { table, field, number: 2, nothing_is_zero: false, out })
-            })?;
-        }
-        Ok(())
+                One { table, field, number: 2, nothing_is_zero: false }.write(cursor, out)
+            })
+        }),
+        _ => Err(cursor.unexpected()),
     }
 }
 
 /// The elements of a list, each under the field's number.
-fn elements<'de, A: SeqAccess<'de>>(
+fn elements(
     table: &Messages,
     field: &Field,
-    access: &mut A,
+    cursor: &mut Cursor<'_>,
     out: &mut Vec<u8>,
-) -> Result<(), A::Error> {
-    loop {
-        let number = field.number;
-        let element = One { table, field, number, nothing_is_zero: true, out: &mut *out };
-        if access.next_element_seed(element)?.is_none() {
-            return Ok(());
-        }
-    }
+) -> Result<(), Unexpected> {
+    let one = One { table, field, number: field.number, nothing_is_zero: true };
+    cursor.elements(|cursor| one.write(cursor, out))
 }
 
 /// One value under a number.
@@ -230,141 +143,96 @@ struct One<'a> {
     number: u32,
     /// Null is an element of a list and stands for an empty message, else for no value at all.
     nothing_is_zero: bool,
-    out: &'a mut Vec<u8>,
 }
 
-impl<'de> DeserializeSeed<'de> for One<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        match self.field.kind {
+impl One<'_> {
+    fn write(&self, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Unexpected> {
+        let Self { table, field, number, nothing_is_zero } = *self;
+        let first = cursor.peek()?;
+        if first == b'n' && !nothing_is_zero {
+            return cursor.null();
+        }
+        match field.kind {
+            Kind::Bool => put_varint(out, number, u64::from(cursor.boolean()?)),
+            Kind::Int => {
+                let value = cursor.number()?.as_i64().ok_or_else(|| cursor.unexpected())?;
+                put_varint(out, number, value.cast_unsigned());
+            }
+            Kind::Double => {
+                let value = cursor.number()?.as_f64().ok_or_else(|| cursor.unexpected())?;
+                put_fixed64(out, number, value.to_bits());
+            }
+            Kind::String => put_bytes(out, number, cursor.string()?.as_bytes()),
+            Kind::Bytes => {
+                let text = cursor.string()?;
+                let decoded = if text.contains(['\r', '\n']) {
+                    // As Go's decoder, which takes base64 in lines.
+                    STANDARD.decode(text.replace(['\r', '\n'], ""))
+                } else {
+                    STANDARD.decode(text.as_bytes())
+                };
+                put_bytes(out, number, &decoded.map_err(|_| cursor.unexpected())?);
+            }
             Kind::Special(Special::Json) => {
-                let raw: &RawValue = serde::Deserialize::deserialize(deserializer)?;
-                if raw.get() == "null" && !self.nothing_is_zero {
-                    return Ok(());
-                }
-                nested(self.out, self.number, |out| {
-                    put_bytes(out, 1, raw.get().as_bytes());
+                let text = cursor.skip()?;
+                return nested(out, number, |out| {
+                    put_bytes(out, 1, text.as_bytes());
                     Ok(())
-                })
+                });
+            }
+            Kind::Special(which) if first == b'"' => {
+                let text = cursor.string()?;
+                return nested(out, number, |out| {
+                    special::text(which, &text, out).ok_or_else(|| cursor.unexpected())
+                });
             }
             Kind::Special(which) => {
-                let value: Value = serde::Deserialize::deserialize(deserializer)?;
-                if value.is_null() && !self.nothing_is_zero {
-                    return Ok(());
+                let value = cursor.value()?;
+                let bytes = special::encode(which, &value).ok_or_else(|| cursor.unexpected())?;
+                put_bytes(out, number, &bytes);
+            }
+            Kind::Message(id) => match first {
+                b'{' => return nested(out, number, |out| message(table, id, cursor, out)),
+                b'n' => {
+                    cursor.null()?;
+                    put_bytes(out, number, b"");
                 }
-                let bytes = special::encode(which, &value)
-                    .ok_or_else(|| D::Error::custom("not a value of its type"))?;
-                put_bytes(self.out, self.number, &bytes);
-                Ok(())
-            }
-            _ => deserializer.deserialize_any(self),
-        }
-    }
-}
-
-impl<'de> Visitor<'de> for One<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the value of {:?}", self.field.json)
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        match self.field.kind {
-            _ if !self.nothing_is_zero => Ok(()),
-            Kind::Message(_) => {
-                put_bytes(self.out, self.number, b"");
-                Ok(())
-            }
-            _ => Err(E::custom("null where a value belongs")),
-        }
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        if self.field.kind != Kind::Bool {
-            return Err(E::custom("a truth where none belongs"));
-        }
-        put_varint(self.out, self.number, u64::from(value));
-        Ok(())
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        match self.field.kind {
-            Kind::Int => put_varint(self.out, self.number, value.cast_unsigned()),
-            Kind::Double => put_fixed64(self.out, self.number, (value as f64).to_bits()),
-            _ => return Err(E::custom("a number where none belongs")),
+                // Go's named string slices travel as a message with `items`.
+                b'[' => match table.fields(id) {
+                    [items] if items.repeated => {
+                        return nested(out, number, |out| elements(table, items, cursor, out));
+                    }
+                    _ => return Err(cursor.unexpected()),
+                },
+                _ => return Err(cursor.unexpected()),
+            },
         }
         Ok(())
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        match i64::try_from(value) {
-            Ok(value) => self.visit_i64(value),
-            Err(_) => Err(E::custom("a number that is too large")),
-        }
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        if self.field.kind != Kind::Double {
-            return Err(E::custom("a fraction where none belongs"));
-        }
-        put_fixed64(self.out, self.number, value.to_bits());
-        Ok(())
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        match self.field.kind {
-            Kind::String => put_bytes(self.out, self.number, text.as_bytes()),
-            Kind::Bytes => {
-                // As Go's decoder, which takes base64 in lines.
-                let lines: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
-                let bytes = STANDARD.decode(lines).map_err(E::custom)?;
-                put_bytes(self.out, self.number, &bytes);
-            }
-            _ => return Err(E::custom("a text where none belongs")),
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<(), A::Error> {
-        // Go's named string slices travel as a message with `items`.
-        let Self { table, field: Field { kind: Kind::Message(id), .. }, number, out, .. } = self else {
-            return Err(A::Error::custom("a list where none belongs"));
-        };
-        let [items] = table.fields(*id) else { return Err(A::Error::custom("a list where none belongs")) };
-        if !items.repeated {
-            return Err(A::Error::custom("a list where none belongs"));
-        }
-        nested(out, number, |out| elements(table, items, &mut access, out))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<(), A::Error> {
-        let Kind::Message(id) = self.field.kind else {
-            return Err(A::Error::custom("an object where none belongs"));
-        };
-        nested(self.out, self.number, |out| fields(self.table, id, &mut access, out))
     }
 }
 
 /// Writes a message under a number: the length is known when the content is written, and put before it then.
-fn nested<E>(
+fn nested(
     out: &mut Vec<u8>,
     number: u32,
-    content: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-) -> Result<(), E> {
+    content: impl FnOnce(&mut Vec<u8>) -> Result<(), Unexpected>,
+) -> Result<(), Unexpected> {
     put_tag(out, number);
     let at = out.len();
     // Most lengths fit one byte.
     out.push(0);
     content(out)?;
-    let length = out.len() - at - 1;
-    if length < 0x80 {
+    let end = out.len();
+    let length = (end - at - 1) as u64;
+    let more = varint_bytes(length) - 1;
+    if more == 0 {
         out[at] = length as u8;
         return Ok(());
     }
-    let mut prefix = Vec::with_capacity(5);
-    varint(&mut prefix, length as u64);
-    out.splice(at..=at, prefix);
+    out.resize(end + more, 0);
+    out.copy_within(at + 1..end, at + 1 + more);
+    let mut prefix = Vec::with_capacity(more + 1);
+    varint(&mut prefix, length);
+    out[at..=at + more].copy_from_slice(&prefix);
     Ok(())
 }

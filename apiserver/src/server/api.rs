@@ -1,30 +1,26 @@
 //! The API behind the routes, for clients that speak protobuf: their bodies become the JSON that the handlers
-//! read, and what the handlers answer becomes protobuf.
+//! read, and what the handlers answer becomes protobuf. Lists and watches are that already: their handlers are told
+//! by [`PrefersProtobuf`].
 //!
 //! What goes through to a kubelet, a pod or a service (`proxy`) is none of this door's business.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use common::status::Status;
-use futures::{StreamExt, stream};
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use http_body::Frame;
-use http_body_util::{BodyExt, BodyStream, StreamBody};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use http_body_util::BodyExt;
 
 use super::pretty;
-use crate::endpoints::{ApiHandler, negotiation, responses};
+use crate::endpoints::negotiation::{self, PrefersProtobuf};
+use crate::endpoints::{ApiHandler, responses};
 use crate::filters::{Handler, respond};
 use crate::protobuf;
-use crate::request::{ApiRequest, Body, BoxError, Response, full};
+use crate::request::{ApiRequest, Response, full};
 
 const JSON: &str = "application/json";
-/// The type of a watch.
-const WATCH_TYPE: &str = "application/vnd.kubernetes.protobuf;stream=watch";
 
 /// Answers larger than this are turned into protobuf on a thread that may block.
 const BLOCKING_BYTES_MIN: usize = 128 * 1024;
@@ -89,6 +85,7 @@ impl Handler for Api {
         let gzip = negotiation::accepts_gzip(headers);
         headers.insert(ACCEPT, accept);
         headers.remove(ACCEPT_ENCODING);
+        request.parts.extensions.insert(PrefersProtobuf { messages: self.messages.clone(), gzip });
         let response = self.serve(request).await;
         as_protobuf(self.messages.clone(), response, gzip).await
     }
@@ -96,11 +93,6 @@ impl Handler for Api {
 
 /// The answer as protobuf, when it is JSON of a kind that has a protobuf form; as it is otherwise.
 async fn as_protobuf(messages: Arc<protobuf::Table>, response: Response, gzip: bool) -> Response {
-    if is_json(&response) && !response.headers().contains_key(CONTENT_LENGTH) {
-        let (mut parts, body) = response.into_parts();
-        parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(WATCH_TYPE));
-        return Response::from_parts(parts, watch_frames(messages, body));
-    }
     let transcode = move |json: Bytes| protobuf::transcode(&messages, &json).map(Bytes::from);
     rewritten(response, gzip, protobuf::MEDIA_TYPE, transcode).await
 }
@@ -159,55 +151,6 @@ where
     }
 }
 
-/// Lines of JSON as frames of protobuf.
-fn watch_frames(messages: Arc<protobuf::Table>, body: Body) -> Body {
-    let state = Some((messages, BodyStream::new(body), BytesMut::new()));
-    let frames = stream::unfold(state, |state| async move {
-        let (messages, mut lines, mut rest) = state?;
-        loop {
-            let mut out = Vec::new();
-            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                let line = rest.split_to(end);
-                rest.advance(1);
-                match watch_frame(&messages, &line) {
-                    Ok(frame) => out.extend_from_slice(&frame),
-                    Err(error) => {
-                        let status = Status::internal(error).to_json();
-                        if let Ok(frame) = protobuf::watch_frame(&messages, "ERROR", &status) {
-                            out.extend_from_slice(&frame);
-                        }
-                        return Some((Ok(Frame::data(Bytes::from(out))), None));
-                    }
-                }
-            }
-            if !out.is_empty() {
-                return Some((Ok(Frame::data(Bytes::from(out))), Some((messages, lines, rest))));
-            }
-            match lines.next().await? {
-                Ok(frame) => {
-                    if let Ok(data) = frame.into_data() {
-                        rest.extend_from_slice(&data);
-                    }
-                }
-                Err(error) => return Some((Err::<Frame<Bytes>, BoxError>(error), None)),
-            }
-        }
-    });
-    StreamBody::new(frames).boxed_unsync()
-}
-
-fn watch_frame(messages: &protobuf::Table, line: &[u8]) -> Result<Vec<u8>, protobuf::ProtobufError> {
-    #[derive(Deserialize)]
-    struct Event<'a> {
-        #[serde(rename = "type")]
-        name: &'a str,
-        #[serde(borrow)]
-        object: &'a RawValue,
-    }
-    let event: Event<'_> = serde_json::from_slice(line).map_err(|_| protobuf::ProtobufError::Json)?;
-    protobuf::watch_frame(messages, event.name, event.object.get().as_bytes())
-}
-
 fn is_protobuf(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_TYPE)
@@ -252,33 +195,5 @@ mod tests {
 
         let text = responses::respond(200, "text/plain", Bytes::from_static(b"log"));
         assert_eq!(bytes(as_protobuf(messages(), text, false).await).await, "log");
-    }
-
-    #[tokio::test]
-    async fn watches_are_framed_wherever_the_stream_is_cut() {
-        let lines = concat!(
-            r#"{"type":"ADDED","object":{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"}}}"#,
-            "\n",
-            r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","code":410}}"#,
-            "\n"
-        );
-        let pieces: Vec<Result<Frame<Bytes>, BoxError>> =
-            lines.as_bytes().chunks(7).map(|piece| Ok(Frame::data(Bytes::from_static(piece)))).collect();
-        let body = StreamBody::new(stream::iter(pieces)).boxed_unsync();
-        let mut response = Response::new(body);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let response = as_protobuf(messages(), response, false).await;
-        assert_eq!(response.headers()[CONTENT_TYPE], WATCH_TYPE);
-        let body = bytes(response).await;
-        let expected = [
-            protobuf::watch_frame(
-                &messages(),
-                "ADDED",
-                br#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"}}"#,
-            ),
-            protobuf::watch_frame(&messages(), "ERROR", br#"{"kind":"Status","apiVersion":"v1","code":410}"#),
-        ];
-        let expected: Vec<u8> = expected.into_iter().flat_map(|frame| frame.expect("a frame")).collect();
-        assert_eq!(body, expected);
     }
 }

@@ -162,7 +162,7 @@ impl State {
                     touched.insert(object.name.clone());
                 }
                 if newer {
-                    self.known.insert(object.name.clone(), Known::new(object));
+                    self.known.insert(object.name.clone(), Known::new(Arc::clone(&object)));
                 }
             }
             WatchEvent::Deleted(object) => {

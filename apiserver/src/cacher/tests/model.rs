@@ -264,6 +264,7 @@ impl Api for Server {
             bookmarks: true,
             send_initial_events: ask.initial_events,
             ends_at: Some(ends_at),
+            shares: false,
         };
         let receiver = self.0.watch(query).await.map_err(refusal)?;
         let events = futures::stream::unfold(receiver, |mut receiver| async move {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use common::status::Status;
 use serde_json::{Map, Value};
 
-use super::super::negotiation::{self, Encoding, Shape};
+use super::super::negotiation::{self, Encoding, PrefersProtobuf, Shape};
 use super::super::query::{ListOptions, Query};
 use super::super::responses::{self, ListBody};
 use super::super::scope::Scope;
@@ -40,7 +40,13 @@ pub(in super::super) async fn serve(
         Shape::PartialMetadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
     };
     let head = head(&kind, &api_version, &page);
+    let metadata = metadata(&page).to_string();
     let body = ListBody { head, items: page.items, tail: Bytes::from_static(b"]}") };
+    if let Some(prefers) = request.extensions.get::<PrefersProtobuf>()
+        && output.encoding == Encoding::Json
+    {
+        return responses::protobuf_list(prefers, kind, api_version, metadata, body).await;
+    }
     match output.encoding {
         Encoding::Json => responses::list(body, gzip).await,
         Encoding::Yaml => responses::object(200, body.joined(), Encoding::Yaml, gzip).await,

@@ -9,6 +9,7 @@ mod control;
 mod devices;
 mod human;
 mod network;
+mod parts;
 mod pod;
 mod storage;
 mod workloads;
@@ -22,6 +23,7 @@ use serde_json::{Map, Value, json};
 
 use super::partial;
 use crate::apiextensions::CustomKind;
+use crate::json::{self, Parts};
 
 /// Name, type, priority.
 type Column = (&'static str, &'static str, u8);
@@ -73,6 +75,8 @@ impl Include {
 #[derive(Clone)]
 pub struct TablePrinter {
     printer: &'static Printer,
+    /// What of an object is read.
+    parts: Parts,
     /// In place of the printer's columns.
     custom: Option<Arc<CustomKind>>,
     include: Include,
@@ -81,12 +85,12 @@ pub struct TablePrinter {
 impl TablePrinter {
     pub fn new(group: &str, kind: &str, include: Include) -> Self {
         let printer = printers().find(|p| p.group == group && p.kind == kind).unwrap_or(&DEFAULT);
-        Self { printer, custom: None, include }
+        Self { printer, parts: parts::of(printer), custom: None, include }
     }
 
     /// Prints a custom kind with the columns of its definition.
     pub fn custom(kind: Arc<CustomKind>, include: Include) -> Self {
-        Self { printer: &DEFAULT, custom: Some(kind), include }
+        Self { printer: &DEFAULT, parts: Parts::All, custom: Some(kind), include }
     }
 
     /// The table of a list or of one object. `metadata` is the list's; `with_columns` is false in all but the
@@ -130,7 +134,8 @@ impl TablePrinter {
     }
 
     fn row(&self, bytes: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<(), Status> {
-        let object: Value = serde_json::from_slice(bytes).map_err(Status::internal)?;
+        let picked = json::pick(bytes, &self.parts).map_err(Status::internal)?;
+        let object = picked.tree;
         let cells = match &self.custom {
             Some(kind) => kind.columns().cells(&object, now),
             None => (self.printer.cells)(&object, now),
@@ -155,7 +160,7 @@ impl TablePrinter {
             Include::None => {}
             Include::Metadata => {
                 out.extend_from_slice(b",\"object\":");
-                out.extend_from_slice(&partial::metadata(bytes)?);
+                partial::put(picked.metadata, out);
             }
             Include::Object => {
                 out.extend_from_slice(b",\"object\":");

@@ -106,6 +106,7 @@ impl ListOptions {
             bookmarks: self.bookmarks,
             send_initial_events: self.send_initial_events,
             ends_at: Some(ends_at),
+            shares: false,
         }
     }
 }

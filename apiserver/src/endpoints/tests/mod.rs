@@ -17,6 +17,7 @@ mod create;
 mod custom;
 mod delete;
 mod documents;
+mod encodings;
 mod patch;
 mod reads;
 mod update;
@@ -27,7 +28,7 @@ use crate::apiextensions::Controller;
 use crate::cacher::{Cacher, CacherConfig, ObjectStore};
 use crate::filters::request_info;
 use crate::object::{Object, metadata_mut, name, str_at};
-use crate::request::{ApiRequest, RequestContext, Response, UserInfo, full};
+use crate::request::{ApiRequest, Body, RequestContext, Response, UserInfo, full};
 use crate::resources::schema::Schema;
 use crate::resources::{
     CustomHandlers, Enablement, GroupResource, Registry, Strategy, Subresource, SubresourceRequest, Table,
@@ -169,12 +170,17 @@ impl Harness {
         for (key, value) in headers {
             request = request.header(*key, *value);
         }
-        let (parts, body) =
-            request.body(full(Bytes::copy_from_slice(body.as_bytes()))).expect("request").into_parts();
+        let request = request.body(full(Bytes::copy_from_slice(body.as_bytes()))).expect("request");
+        self.send(request).await.expect("a known path")
+    }
+
+    /// `None` when the path is none that could be routed here.
+    async fn send(&self, request: http::Request<Body>) -> Option<Response> {
+        let (parts, body) = request.into_parts();
         let query = parts.uri.query().unwrap_or("").to_owned();
-        let info = request_info::parse(&parts.method, parts.uri.path(), &query).expect("a known path");
+        let info = request_info::parse(&parts.method, parts.uri.path(), &query).ok()?;
         let ctx = Arc::new(RequestContext::new(info, UserInfo::default(), query));
-        self.handler.handle(ApiRequest { ctx, parts, body }).await
+        Some(self.handler.handle(ApiRequest { ctx, parts, body }).await)
     }
 
     async fn call(&self, method: Method, uri: &str, headers: &[(&str, &str)], body: &str) -> Answer {
@@ -207,6 +213,11 @@ impl Harness {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         self.call(Method::DELETE, uri, &[], &body).await
     }
+}
+
+fn table() -> Table {
+    let strategy = |_: &str, name: &str| -> Arc<dyn Strategy> { Arc::new(Rules { name: name.to_owned() }) };
+    Table::new(&strategy, CustomHandlers::new(), &Enablement::default())
 }
 
 const MAPS: &str = "/api/v1/namespaces/n/configmaps";
