@@ -30,8 +30,9 @@ use crate::authorization::node::NodeAuthorizer;
 use crate::authorization::rbac::Rbac;
 use crate::authorization::{Authorizer, Followers, Union};
 use crate::bootstrap::{self, BootstrapConfig, ServiceConfig};
+use crate::cacher::CacheMetrics;
 use crate::config::{Config, Mode};
-use crate::endpoints::ApiHandler;
+use crate::endpoints::{ApiHandler, WatchMetrics};
 use crate::filters::{Chain, Handler, InFlight, Limits};
 use crate::flowcontrol::{FlowControl, FlowControlMetrics};
 use crate::metrics::Metrics;
@@ -113,9 +114,10 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
     let metrics_registry = prometheus::Registry::new();
     let store_metrics = StoreMetrics::new(&metrics_registry)?;
     let messages = Arc::new(protobuf::Table::builtin());
-    let store = open_store(&config, &messages, &core).await?;
+    let store = open_store(&config, &messages, &store_metrics, &core).await?;
     let store = measure(&config, store, &store_metrics);
-    let (registry, counts) = start_caches(&config, &store, &core);
+    let cache_metrics = CacheMetrics::new(&metrics_registry)?;
+    let (registry, counts) = start_caches(&config, &store, &cache_metrics, &core);
     let registry = Arc::new(registry);
     poll_sizes(Arc::clone(&store), store_metrics, counts, &core);
 
@@ -185,6 +187,7 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
         store: Arc::clone(&store),
         prefix: flags.etcd_prefix.trim_end_matches('/').to_owned(),
         schema: Arc::clone(&schema),
+        metrics: cache_metrics,
         tasks: core.clone(),
     }
     .start();
@@ -196,6 +199,7 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
             .get(&info.group, &info.version, &info.resource)
             .is_some_and(|def| info.subresource.is_empty() || def.subresource(&info.subresource).is_some())
     })?);
+    metrics.show_features(config.enablement.features())?;
     let api: Arc<dyn Handler> = Arc::new(Api::new(
         ApiHandler::new(
             Arc::clone(&tables),
@@ -203,6 +207,7 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
             admission,
             schema,
             Duration::from_secs(flags.min_request_timeout),
+            WatchMetrics::new(&metrics_registry)?,
         ),
         messages,
     ));

@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use http::header::WARNING;
 use http::{Method, Uri};
 use http_body::Body as _;
 use prometheus::{
-    CounterVec, Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    CounterVec, Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::features::Features;
 use crate::filters::query;
 use crate::request::{RequestInfo, Response};
+use crate::resources::deprecation;
 
 const COMPONENT: &str = "apiserver";
 const DURATION_BUCKETS: [f64; 23] = [
@@ -30,6 +33,9 @@ pub struct Metrics {
     long_running: IntGaugeVec,
     pub current_inflight_requests: IntGaugeVec,
     pub tls_handshake_errors: IntCounter,
+    deprecated: GaugeVec,
+    healthcheck: GaugeVec,
+    healthchecks: IntCounterVec,
     process: Process,
     /// Labels come from URLs: only what is known to exist may become one.
     known: Box<dyn Fn(&RequestInfo) -> bool + Send + Sync>,
@@ -122,6 +128,24 @@ impl Metrics {
         registry.register(Box::new(long_running.clone()))?;
         registry.register(Box::new(current_inflight_requests.clone()))?;
         registry.register(Box::new(tls_handshake_errors.clone()))?;
+        let deprecated = GaugeVec::new(
+            Opts::new(
+                "apiserver_requested_deprecated_apis",
+                "Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, subresource, and removed_release.",
+            ),
+            &["group", "removed_release", "resource", "subresource", "version"],
+        )?;
+        let healthcheck = GaugeVec::new(
+            Opts::new("kubernetes_healthcheck", "This metric records the result of a single healthcheck."),
+            &["name", "type"],
+        )?;
+        let healthchecks = IntCounterVec::new(
+            Opts::new("kubernetes_healthchecks_total", "This metric records the results of all healthcheck."),
+            &["name", "status", "type"],
+        )?;
+        registry.register(Box::new(deprecated.clone()))?;
+        registry.register(Box::new(healthcheck.clone()))?;
+        registry.register(Box::new(healthchecks.clone()))?;
         let process = Process::register(&registry)?;
         build_info(&registry)?;
         Ok(Self {
@@ -132,9 +156,38 @@ impl Metrics {
             long_running,
             current_inflight_requests,
             tls_handshake_errors,
+            deprecated,
+            healthcheck,
+            healthchecks,
             process,
             known: Box::new(known),
         })
+    }
+
+    /// Shows which features are on.
+    ///
+    /// # Errors
+    /// When it was done already.
+    pub fn show_features(&self, features: &Features) -> Result<(), prometheus::Error> {
+        let gauge = IntGaugeVec::new(
+            Opts::new(
+                "kubernetes_feature_enabled",
+                "This metric records the data about the stage and enablement of a k8s feature.",
+            ),
+            &["name", "stage"],
+        )?;
+        self.registry.register(Box::new(gauge.clone()))?;
+        for (name, stage, enabled) in features.all() {
+            gauge.with_label_values(&[name, stage]).set(i64::from(enabled));
+        }
+        Ok(())
+    }
+
+    /// Counts a check of `endpoint`'s health.
+    pub fn checked(&self, endpoint: &str, name: &str, passed: bool) {
+        let status = if passed { "success" } else { "error" };
+        self.healthcheck.with_label_values(&[name, endpoint]).set(f64::from(u8::from(passed)));
+        self.healthchecks.with_label_values(&[name, status, endpoint]).inc();
     }
 
     /// Counts an answered request.
@@ -171,6 +224,13 @@ impl Metrics {
             ])
             .inc();
         let common = [COMPONENT, group, resource, scope, subresource, verb, version];
+        // Every answer about what is deprecated warns of it.
+        if response.headers().contains_key(WARNING)
+            && let Some(removed) = self.deprecated_release(info)
+        {
+            let labels = [group, &removed, resource, subresource, version];
+            self.deprecated.with_label_values(&labels).set(1.0);
+        }
         if !matches!(verb, "WATCH" | "CONNECT") {
             self.durations
                 .with_label_values(&[dry_run, COMPONENT, group, resource, scope, subresource, verb, version])
@@ -181,6 +241,14 @@ impl Metrics {
         {
             self.response_sizes.with_label_values(&common).observe(bytes as f64);
         }
+    }
+
+    /// In which release what was asked for goes; empty when that is not decided, `None` when it is not deprecated.
+    fn deprecated_release(&self, info: &RequestInfo) -> Option<String> {
+        if !info.is_resource || !(self.known)(info) {
+            return None;
+        }
+        deprecation::removed_release(&info.group, &info.version, &info.resource)
     }
 
     /// Counts a long-running request until the guard is dropped.

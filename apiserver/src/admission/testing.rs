@@ -54,6 +54,7 @@ impl Cluster {
                 selectable_fields: resource.selectable_fields,
                 selectable_field_names: resource.selectable_field_names,
                 custom: None,
+                metrics: crate::cacher::CacheMetrics::new(&prometheus::Registry::new()).expect("fresh names"),
             };
             stores.insert(resource.id.clone(), Cacher::start(config, &self.tasks));
         }

@@ -7,8 +7,10 @@ use std::time::Duration;
 use common::shutdown::{CancellationToken, Tasks};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::errors::About;
+use super::metrics::{CacheMetrics, Figures};
 use super::state::State;
 use super::{CachedObject, StoredForm, reflect};
 use crate::object::Object;
@@ -38,12 +40,14 @@ pub struct CacherConfig {
     pub selectable_field_names: &'static [&'static str],
     /// How a custom resource is read; `None` for built-in kinds, whose stored bytes are served as they are.
     pub custom: Option<Arc<dyn StoredForm>>,
+    pub metrics: Arc<CacheMetrics>,
 }
 
 /// The watch cache of one stored resource. See [`crate::cacher::ObjectStore`] for what it does.
 pub struct Cacher {
     pub(super) config: CacherConfig,
     pub(super) state: RwLock<State>,
+    pub(super) figures: Figures,
     /// The revision reached; 0 until the first state is complete.
     pub(super) reached: watch::Sender<Revision>,
     own_writes: Mutex<BTreeMap<Revision, Arc<CachedObject>>>,
@@ -58,9 +62,11 @@ impl Cacher {
         let stop = tasks.stop_token().child_token();
         let name = format!("cacher {}", common::status::qualified(&config.group, &config.resource));
         let state = RwLock::new(State::empty(config.selectable_field_names));
+        let figures = Figures::new(config.metrics.clone(), &config.group, &config.resource);
         let cacher = Arc::new(Self {
             config,
             state,
+            figures,
             reached: watch::Sender::new(Revision(0)),
             own_writes: Mutex::default(),
             due_changed: Notify::new(),
@@ -178,6 +184,9 @@ impl Cacher {
             let state = self.state.read();
             let revision = if state.synced { state.revision } else { Revision(0) };
             let changed = *reached != revision;
+            if changed {
+                self.figures.reached(revision);
+            }
             *reached = revision;
             changed
         });
@@ -203,6 +212,10 @@ impl Cacher {
         let store = &self.config.store;
         let newest = store.current_revision().await?;
         let patience = if store.proves_progress() { FRESHNESS_TIMEOUT } else { UNPROVEN_TIMEOUT };
-        Ok(self.within(patience, newest).await.then_some(newest))
+        let begun = Instant::now();
+        let fresh = self.within(patience, newest).await;
+        self.figures.waited(begun);
+        self.figures.read_consistently(fresh);
+        Ok(fresh.then_some(newest))
     }
 }

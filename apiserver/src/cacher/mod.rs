@@ -9,6 +9,7 @@ mod entry;
 mod errors;
 mod history;
 mod index;
+mod metrics;
 mod paging;
 mod reads;
 mod reflect;
@@ -24,6 +25,7 @@ mod writes;
 mod tests;
 
 pub use engine::{Cacher, CacherConfig};
+pub use metrics::CacheMetrics;
 pub use shown::{Form, Shown};
 
 use std::sync::Arc;

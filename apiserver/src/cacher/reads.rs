@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use common::status::Status;
+use tokio::time::Instant;
 
 use super::engine::Cacher;
 use super::paging::{Continue, successor};
@@ -77,7 +78,10 @@ impl Cacher {
 
     /// Waits for a revision that a client named.
     pub(super) async fn reach(&self, revision: Revision) -> Result<(), Status> {
-        if self.fresh(revision).await {
+        let begun = Instant::now();
+        let fresh = self.fresh(revision).await;
+        self.figures.waited(begun);
+        if fresh {
             return Ok(());
         }
         let state = self.state.read();
@@ -150,7 +154,9 @@ impl Cacher {
     fn list_now(&self, page: &Page<'_>) -> ListPage {
         let state = self.state.read();
         let (revision, range) = (state.revision, page.select(&state, state.revision));
+        let field = page.indexed(&state);
         drop(state);
+        self.figures.listed(field, range.looked_at, range.items.len());
         page.finish(range, revision)
     }
 
@@ -160,6 +166,7 @@ impl Cacher {
         let known = state.history.start() <= revision && revision <= state.revision;
         let range = known.then(|| page.select(&state, revision))?;
         drop(state);
+        self.figures.listed(None, range.looked_at, range.items.len());
         Some(page.finish(range, revision))
     }
 
@@ -230,8 +237,13 @@ impl<'a> Page<'a> {
         state.range(false, required, &self.within, &self.from, at, self.limit, wanted)
     }
 
+    /// The field by which the objects of now are found.
+    fn indexed(&self, state: &State) -> Option<&'static str> {
+        state.indexed_field().filter(|field| self.selection.fields.required(field).is_some())
+    }
+
     fn finish(&self, range: Range, revision: Revision) -> ListPage {
-        let Range { items, more, following } = range;
+        let Range { items, more, following, looked_at: _ } = range;
         let continue_token = match items.last().filter(|_| more) {
             Some(last) => {
                 Continue { revision: Some(revision), start: successor(&last.key) }.encode(&self.prefix)

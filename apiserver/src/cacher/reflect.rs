@@ -119,6 +119,7 @@ async fn list(cacher: &Cacher) -> Result<Revision, StoreError> {
     }
     let revision = at.expect("at least one page was read");
     cacher.state.write().replace(objects, unreadable, revision);
+    cacher.figures.initialized();
     cacher.announce();
     Ok(revision)
 }
@@ -164,6 +165,7 @@ fn take_in(
             next = stream.next().now_or_never();
         }
     }
+    let events = steps.iter().filter(|step| !matches!(step, Step::Progress(_))).count() as u64;
     let mut state = cacher.state.write();
     for step in steps {
         match step {
@@ -173,7 +175,9 @@ fn take_in(
             Step::Progress(revision) => state.advance(revision),
         }
     }
+    let cut_off = state.watchers.take_cut_off();
     drop(state);
+    cacher.figures.took_in(events, cut_off);
     cacher.announce();
     ended.map_or(Ok(()), Err)
 }

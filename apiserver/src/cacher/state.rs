@@ -65,6 +65,8 @@ pub(super) struct Range {
     pub(super) more: bool,
     /// How many objects follow the last item, wanted or not, when that is known.
     pub(super) following: Option<u64>,
+    /// How many objects were asked whether they are wanted.
+    pub(super) looked_at: usize,
 }
 
 impl State {
@@ -87,6 +89,11 @@ impl State {
 
     pub(super) fn unreadable(&self, key: &str) -> Option<&super::entry::EntryError> {
         self.unreadable.get(key)
+    }
+
+    /// The field whose values are indexed.
+    pub(super) fn indexed_field(&self) -> Option<&'static str> {
+        self.index.as_ref().map(FieldIndex::field)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -216,7 +223,10 @@ impl State {
                     return out;
                 }
                 following += 1;
-            } else if wanted(object) {
+                continue;
+            }
+            out.looked_at += 1;
+            if wanted(object) {
                 if limit > 0 && out.items.len() == limit {
                     out.more = true;
                     following += 1;

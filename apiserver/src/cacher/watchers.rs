@@ -48,6 +48,7 @@ pub(super) struct Watchers {
     scopes: Scopes,
     /// When whose bookmark is due.
     due: BTreeSet<(Instant, Id)>,
+    cut_off: u64,
 }
 
 /// The value of a field for selectors; empty for one that the object does not have.
@@ -122,10 +123,16 @@ impl Watchers {
             if let Err(refused) = watcher.queue.try_send(event) {
                 if matches!(refused, mpsc::error::TrySendError::Full(_)) {
                     tracing::info!(revision = change.revision.0, "cut off a slow watcher");
+                    self.cut_off += 1;
                 }
                 self.remove(id);
             }
         }
+    }
+
+    /// How many watchers were cut off since the last call.
+    pub(super) fn take_cut_off(&mut self) -> u64 {
+        std::mem::take(&mut self.cut_off)
     }
 
     /// When the next bookmark is due.

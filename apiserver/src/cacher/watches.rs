@@ -92,6 +92,7 @@ impl Cacher {
         initial: Vec<Arc<CachedObject>>,
         missed: Vec<WatchEvent>,
     ) -> WatchReceiver {
+        self.figures.began(initial.len() + missed.len());
         let (queue, receiver) = watchers::queue(initial.len() + missed.len() + 1);
         let end = (query.send_initial_events && query.bookmarks)
             .then_some(WatchEvent::Bookmark { revision: after, initial_events_end: true });

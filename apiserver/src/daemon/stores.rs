@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use common::shutdown::Tasks;
 
 use super::BuildError;
-use crate::cacher::{Cacher, CacherConfig, ObjectStore};
+use crate::cacher::{CacheMetrics, Cacher, CacherConfig, ObjectStore};
 use crate::config::{Config, StoreConfig};
 use crate::protobuf;
 use crate::resources::rows::{Storage, rows};
@@ -21,6 +21,7 @@ use crate::storage::readable::Readable;
 pub(super) async fn open_store(
     config: &Config,
     messages: &Arc<protobuf::Table>,
+    metrics: &StoreMetrics,
     tasks: &Tasks,
 ) -> Result<Arc<dyn Store>, BuildError> {
     match &config.store {
@@ -40,7 +41,9 @@ pub(super) async fn open_store(
                 compaction_interval: config.flags.etcd_compaction_interval,
             };
             // Stock servers may have written to it, and may do so beside us.
-            Ok(Arc::new(Readable::new(EtcdStore::connect(etcd, tasks).await?, Arc::clone(messages))))
+            let store = EtcdStore::connect(etcd, tasks).await?;
+            store.count_leases(metrics.lease_objects());
+            Ok(Arc::new(Readable::new(store, Arc::clone(messages))))
         }
     }
 }
@@ -91,7 +94,12 @@ pub(super) fn poll_sizes(
     });
 }
 
-pub(super) fn start_caches(config: &Config, store: &Arc<dyn Store>, tasks: &Tasks) -> (Registry, Vec<Count>) {
+pub(super) fn start_caches(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    metrics: &Arc<CacheMetrics>,
+    tasks: &Tasks,
+) -> (Registry, Vec<Count>) {
     let prefix = config.flags.etcd_prefix.trim_end_matches('/');
     let mut counts = Vec::new();
     let mut stores: HashMap<GroupResource, Arc<dyn ObjectStore>> = HashMap::new();
@@ -111,6 +119,7 @@ pub(super) fn start_caches(config: &Config, store: &Arc<dyn Store>, tasks: &Task
                 selectable_fields: row.fields.read,
                 selectable_field_names: row.fields.names,
                 custom: None,
+                metrics: Arc::clone(metrics),
             },
             tasks,
         );

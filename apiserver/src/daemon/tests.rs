@@ -14,6 +14,8 @@ use crate::config::StoreConfig;
 use crate::flags::Flags;
 
 mod gates;
+mod metrics;
+mod sockets;
 mod stores;
 
 type Https = Client<hyper_rustls::HttpsConnector<HttpConnector>, Full<bytes::Bytes>>;
@@ -79,13 +81,17 @@ impl Server {
         let _ = std::fs::remove_dir_all(self.dir);
     }
 
-    /// A client, with a certificate for `subject` signed by `ca` when given.
-    fn client(&self, identity: Option<(Vec<rustls::pki_types::CertificateDer<'static>>, String)>) -> Https {
+    fn roots(&self) -> rustls::RootCertStore {
         let mut roots = rustls::RootCertStore::empty();
         for certificate in common::tls::read_certificates(&self.dir.join("apiserver.crt")).unwrap() {
             roots.add(certificate).unwrap();
         }
-        let builder = rustls::ClientConfig::builder().with_root_certificates(roots);
+        roots
+    }
+
+    /// A client, with a certificate for `subject` signed by `ca` when given.
+    fn client(&self, identity: Option<(Vec<rustls::pki_types::CertificateDer<'static>>, String)>) -> Https {
+        let builder = rustls::ClientConfig::builder().with_root_certificates(self.roots());
         let config = match identity {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => {

@@ -13,6 +13,7 @@ pub mod decode;
 mod discovery;
 mod handlers;
 mod metadata;
+mod metrics;
 pub mod negotiation;
 mod openapi;
 mod partial;
@@ -27,6 +28,7 @@ pub mod typed;
 mod write;
 
 pub use handlers::patch::{APPLY_PATCH, Patch};
+pub use metrics::WatchMetrics;
 pub use printers::since;
 pub use read::{Expected, read_type};
 
@@ -59,6 +61,7 @@ struct Server {
     schema: Arc<Schema>,
     documents: ArcSwap<Documents>,
     min_request_timeout: Duration,
+    watch_metrics: WatchMetrics,
 }
 
 /// What says which resources there are, made of one snapshot of the table.
@@ -84,10 +87,19 @@ impl ApiHandler {
         admission: admission::Chain,
         schema: Arc<Schema>,
         min_request_timeout: Duration,
+        watch_metrics: WatchMetrics,
     ) -> Self {
         let documents = ArcSwap::from_pointee(Documents::new(tables.load(), None));
         Self {
-            server: Arc::new(Server { tables, registry, admission, schema, documents, min_request_timeout }),
+            server: Arc::new(Server {
+                tables,
+                registry,
+                admission,
+                schema,
+                documents,
+                min_request_timeout,
+                watch_metrics,
+            }),
         }
     }
 

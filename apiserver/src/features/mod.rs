@@ -103,9 +103,24 @@ impl Features {
         self
     }
 
+    /// Every gate: its name, the stage as metrics name it, whether it is on.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
+        gates().map(|gate| (gate.name, stage_name(gate.stage), self.enabled(gate.name)))
+    }
+
     /// False also for a gate that does not exist.
     pub fn enabled(&self, name: &str) -> bool {
         self.enabled.get(name).copied().unwrap_or(false)
+    }
+}
+
+/// How a stage is named in metrics.
+fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Alpha => "ALPHA",
+        Stage::Beta => "BETA",
+        Stage::Ga => "",
+        Stage::Deprecated => "DEPRECATED",
     }
 }
 

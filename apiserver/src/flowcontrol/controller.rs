@@ -22,6 +22,7 @@ use super::matching;
 use super::metrics::FlowControlMetrics;
 use super::objects::{CATCH_ALL, FlowSchema, Kind, PriorityLevel};
 use super::queues::{Arrival, Dump, Refusal, Seat};
+use super::timing::{Phase, Timings};
 use super::watches::{WatchMark, Watches};
 use crate::authorization::{Followers, Index};
 use crate::bootstrap::Loopback;
@@ -38,7 +39,7 @@ const DIGEST_AGAIN: Duration = Duration::from_secs(5);
 const STATUS_WRITES_MAX: usize = 6;
 const STATUS_WRITES_PERIOD: Duration = Duration::from_secs(60);
 /// `request_kind` of the server's gauges.
-const KINDS: [&str; 2] = ["readOnly", "mutating"];
+pub(super) const KINDS: [&str; 2] = ["readOnly", "mutating"];
 /// The longest that any request waits in a queue.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
@@ -81,19 +82,32 @@ pub struct Sorted {
 pub struct Running {
     _seat: Seat,
     inflight: IntGauge,
+    timings: Arc<Timings>,
+    kind: usize,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.inflight.dec();
+        self.timings.count(Phase::Executing, self.kind, -1.0);
     }
 }
 
-struct Waits<'a>(&'a IntGauge);
+struct Waits<'a>(&'a FlowControl, usize);
+
+impl<'a> Waits<'a> {
+    fn begin(flow_control: &'a FlowControl, kind: usize) -> Self {
+        flow_control.inqueue[kind].inc();
+        flow_control.metrics.timings.count(Phase::Waiting, kind, 1.0);
+        Self(flow_control, kind)
+    }
+}
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.0.dec();
+        let Self(flow_control, kind) = *self;
+        flow_control.inqueue[kind].dec();
+        flow_control.metrics.timings.count(Phase::Waiting, kind, -1.0);
     }
 }
 
@@ -159,15 +173,16 @@ impl FlowControl {
             let sorted = Sorted { schema_uid: schema.uid.clone(), level_uid: level.uid.clone() };
             (Arc::clone(&level.set), Arc::clone(&level.dropped), sorted, arrival, hash)
         };
-        self.inqueue[kind].inc();
-        let waits = Waits(&self.inqueue[kind]);
+        let waits = Waits::begin(self, kind);
         let entered = set.enter(arrival, hash, patience.min(PATIENCE_MAX)).await;
         drop(waits);
         match entered {
             Ok(seat) => {
                 let inflight = self.inflight[kind].clone();
                 inflight.inc();
-                Ok(Entered { seat: Running { _seat: seat, inflight }, sorted })
+                let timings = Arc::clone(&self.metrics.timings);
+                timings.count(Phase::Executing, kind, 1.0);
+                Ok(Entered { seat: Running { _seat: seat, inflight, timings, kind }, sorted })
             }
             Err(Refusal::QueueFull | Refusal::ConcurrencyLimit | Refusal::TimeOut) => {
                 let retry_after_seconds = dropped.record(self.started.elapsed().as_secs());

@@ -153,6 +153,8 @@ impl Levels {
                 current: 0,
                 demand: Demand::default(),
             };
+            state.set.set_idle_limit((self.server_limit as f64 / 10.0).round() as usize);
+            metrics.timings.watch(&name, &state.set);
             fresh.push(name.clone());
             self.states.insert(name, state);
         }
@@ -173,6 +175,12 @@ impl Levels {
             }
         }
         self.divide(metrics);
+        let executing = self.states.values().map(|state| state.nominal).sum();
+        let waiting = self.states.values().map(|state| match state.kind {
+            Kind::Queue { queues, length_max, .. } => queues * length_max,
+            _ => 0,
+        });
+        metrics.timings.set_limits(executing, waiting.sum());
         for state in self.states.values() {
             state.set.configure(state.kind, state.current, now);
         }

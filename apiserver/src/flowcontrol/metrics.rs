@@ -1,9 +1,14 @@
 //! The metrics of priority and fairness, under upstream's names and labels.
 
+use std::sync::Arc;
+
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
 };
+use tokio::time::Instant;
+
+use super::timing::{Timings, TimingsCollector};
 
 const DURATION_BUCKETS: [f64; 13] = [0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0];
 const LENGTH_BUCKETS: [f64; 8] = [0.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0];
@@ -28,6 +33,7 @@ pub struct FlowControlMetrics {
     pub(super) fair_fraction: Gauge,
     pub(super) inflight: IntGaugeVec,
     pub(super) inqueue: IntGaugeVec,
+    pub(super) timings: Arc<Timings>,
 }
 
 /// Gauges by level, in the order of [`LevelFigures::values`].
@@ -122,6 +128,8 @@ impl FlowControlMetrics {
             &["request_kind"],
         )?;
         registry.register(Box::new(inqueue.clone()))?;
+        let timings = Timings::new(Instant::now())?;
+        registry.register(Box::new(TimingsCollector(Arc::clone(&timings))))?;
         Ok(Self {
             rejected: counter(
                 "rejected_requests_total",
@@ -188,6 +196,7 @@ impl FlowControlMetrics {
             fair_fraction,
             inflight,
             inqueue,
+            timings,
         })
     }
 

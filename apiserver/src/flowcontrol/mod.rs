@@ -6,7 +6,7 @@
 //! given back when dropped, or says [`Refused`].
 //!
 //! Pure rooms: `matching` (schemas), `queues` (fair queuing of one level), `shuffle` (which queue), `allocation`
-//! and `demand` (borrowing), `estimate` (what a request costs), `dropped` (Retry-After). With the API: `digest`
+//! and `demand` (borrowing), `estimate` (what a request costs), `dropped` (Retry-After), `timing` (utilization). With the API: `digest`
 //! (objects to levels), `controller` (follows the objects, writes their status), `ensure` (default objects).
 //!
 //! This room knows no HTTP and answers nothing. The hot path takes one lock, that of the request's own level, for
@@ -29,6 +29,7 @@ mod queues;
 mod shuffle;
 #[cfg(test)]
 mod tests;
+mod timing;
 mod watches;
 
 pub use controller::{Entered, FlowControl, Refused, Running, Sorted};

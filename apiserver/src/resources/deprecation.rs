@@ -53,6 +53,20 @@ pub fn warning(api_version: &str, kind: &str) -> Option<String> {
     Some(text)
 }
 
+/// In which release a built-in resource goes (`1.38`, empty when that is not decided); `None` when it is not
+/// deprecated by now.
+pub fn removed_release(group: &str, version: &str, resource: &str) -> Option<String> {
+    let deprecated = |kind: &str| {
+        let api_version = super::api_version(group, version);
+        LINES.iter().find(|(of, name, since, ..)| *of == api_version && *name == kind && *since <= MINOR)
+    };
+    let row = super::rows()
+        .iter()
+        .find(|row| row.resource == resource && row.version == version && row.group == group)?;
+    let (_, _, _, gone, _) = deprecated(row.kind)?;
+    Some(if *gone > 0 { format!("1.{gone}") } else { String::new() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@
 //! Upstream it is spread over `pkg/registry/*/rest` and `pkg/controlplane`.
 
 pub mod convert;
-mod deprecation;
+pub mod deprecation;
 mod enablement;
 pub mod fields;
 pub mod rows;

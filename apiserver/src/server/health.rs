@@ -52,7 +52,8 @@ impl Checks {
     }
 
     /// Runs all but the excluded. `endpoint` is `readyz`, `raw_query` may say `verbose` and `exclude=`.
-    pub async fn all(&self, endpoint: &str, raw_query: &str) -> Response {
+    /// `note` is told how each went.
+    pub async fn all(&self, endpoint: &str, raw_query: &str, note: impl Fn(&str, bool)) -> Response {
         let mut excluded: Vec<String> =
             query::pairs(raw_query).filter(|(key, _)| key == "exclude").map(|(_, value)| value).collect();
         let verbose = query::pairs(raw_query).any(|(key, _)| key == "verbose");
@@ -65,7 +66,9 @@ impl Checks {
                 out.push_str(&format!("[+]{name} excluded: ok\n"));
                 continue;
             }
-            match (check.check)().await {
+            let checked = (check.check)().await;
+            note(name, checked.is_ok());
+            match checked {
                 Ok(()) => out.push_str(&format!("[+]{name} ok\n")),
                 Err(error) => {
                     failed = true;
@@ -89,9 +92,11 @@ impl Checks {
     }
 
     /// Runs one; `None` when there is none of that name.
-    pub async fn one(&self, name: &str) -> Option<Response> {
+    pub async fn one(&self, name: &str, note: impl Fn(&str, bool)) -> Option<Response> {
         let check = self.checks.iter().find(|check| check.name == name)?;
-        Some(match (check.check)().await {
+        let checked = (check.check)().await;
+        note(name, checked.is_ok());
+        Some(match checked {
             Ok(()) => plain("ok".into()),
             Err(error) => {
                 respond::text(StatusCode::INTERNAL_SERVER_ERROR, &format!("internal server error: {error}"))
@@ -125,14 +130,14 @@ mod tests {
     async fn failures_are_named_without_their_reason() {
         let checks =
             Checks::new(vec![Check::ping(), Check::immediate("etcd", || Err("no quorum".to_owned()))]);
-        let (code, body) = text(checks.all("readyz", "").await).await;
+        let (code, body) = text(checks.all("readyz", "", |_, _| ()).await).await;
         assert_eq!(code, 500);
         assert_eq!(body, "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed\n");
-        let (code, body) = text(checks.all("readyz", "verbose&exclude=etcd").await).await;
+        let (code, body) = text(checks.all("readyz", "verbose&exclude=etcd", |_, _| ()).await).await;
         assert_eq!((code, body.as_str()), (200, "[+]ping ok\n[+]etcd excluded: ok\nreadyz check passed\n"));
-        let (code, body) = text(checks.all("livez", "exclude=etcd").await).await;
+        let (code, body) = text(checks.all("livez", "exclude=etcd", |_, _| ()).await).await;
         assert_eq!((code, body.as_str()), (200, "ok"));
-        assert_eq!(text(checks.one("ping").await.unwrap()).await.0, 200);
-        assert!(checks.one("nope").await.is_none());
+        assert_eq!(text(checks.one("ping", |_, _| ()).await.unwrap()).await.0, 200);
+        assert!(checks.one("nope", |_, _| ()).await.is_none());
     }
 }

@@ -119,14 +119,16 @@ fn plain_routes(
     paths: &[String],
 ) -> BoxedFilter<(warp::reply::Response,)> {
     let raw_query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    let counting = Arc::clone(&metrics);
     let checks = warp::path::param::<String>().and(warp::path::tail()).and(raw_query).and_then(
         move |endpoint: String, tail: warp::path::Tail, query: String| {
-            let checks = health(&endpoint);
+            let (checks, metrics) = (health(&endpoint), Arc::clone(&counting));
             async move {
                 let Some(checks) = checks else { return Err(warp::reject::not_found()) };
+                let note = |name: &str, passed| metrics.checked(&endpoint, name, passed);
                 let answer = match tail.as_str() {
-                    "" => Some(checks.all(&endpoint, &query).await),
-                    name => checks.one(name).await,
+                    "" => Some(checks.all(&endpoint, &query, note).await),
+                    name => checks.one(name, note).await,
                 };
                 match answer {
                     Some(response) => Ok(from_ours(response).await),

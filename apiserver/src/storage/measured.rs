@@ -24,6 +24,7 @@ const DURATION_BUCKETS: [f64; 23] = [
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0,
     20.0, 30.0, 45.0, 60.0,
 ];
+const LEASE_BUCKETS: [f64; 7] = [10.0, 50.0, 100.0, 500.0, 1000.0, 2500.0, 5000.0];
 /// How often sizes and counts are looked at (`--etcd-db-metric-poll-interval`).
 pub const POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// How soon it is looked again when there was no answer.
@@ -42,6 +43,7 @@ pub struct StoreMetrics {
     size: GaugeVec,
     objects: GaugeVec,
     resource_objects: GaugeVec,
+    lease_objects: Histogram,
 }
 
 impl StoreMetrics {
@@ -97,6 +99,13 @@ impl StoreMetrics {
                 ),
                 &["group", "resource"],
             )?,
+            lease_objects: Histogram::with_opts(
+                HistogramOpts::new(
+                    "etcd_lease_object_counts",
+                    "Number of objects attached to a single etcd lease.",
+                )
+                .buckets(LEASE_BUCKETS.into()),
+            )?,
         };
         registry.register(Box::new(metrics.durations.clone()))?;
         registry.register(Box::new(metrics.requests.clone()))?;
@@ -105,7 +114,13 @@ impl StoreMetrics {
         registry.register(Box::new(metrics.size.clone()))?;
         registry.register(Box::new(metrics.objects.clone()))?;
         registry.register(Box::new(metrics.resource_objects.clone()))?;
+        registry.register(Box::new(metrics.lease_objects.clone()))?;
         Ok(Arc::new(metrics))
+    }
+
+    /// Where etcd's leases are counted.
+    pub fn lease_objects(&self) -> Histogram {
+        self.lease_objects.clone()
     }
 
     /// What the store takes on its disk.

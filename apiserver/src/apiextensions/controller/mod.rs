@@ -22,7 +22,8 @@ use tokio::sync::mpsc;
 
 use super::definition;
 use crate::cacher::{
-    CachedObject, Decision, ObjectStore, Preconditions, Update, WatchEvent, WatchQuery, WatchReceiver,
+    CacheMetrics, CachedObject, Decision, ObjectStore, Preconditions, Update, WatchEvent, WatchQuery,
+    WatchReceiver,
 };
 use crate::object::{Object, str_at};
 use crate::resources::Tables;
@@ -45,6 +46,7 @@ pub struct Controller {
     pub store: Arc<dyn Store>,
     pub prefix: String,
     pub schema: Arc<Schema>,
+    pub metrics: Arc<CacheMetrics>,
     pub tasks: Tasks,
 }
 

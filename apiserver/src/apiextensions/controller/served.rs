@@ -19,7 +19,7 @@ use crate::apiextensions::paths;
 use crate::apiextensions::scale::CustomScale;
 use crate::apiextensions::store::LazyStore;
 use crate::apiextensions::strategy::{CustomStrategy, ScalePaths};
-use crate::cacher::{CachedObject, CacherConfig, ObjectStore};
+use crate::cacher::{CacheMetrics, CachedObject, CacherConfig, ObjectStore};
 use crate::object::Object;
 use crate::registry::tree::{at, field, flag, has, items, strings, text};
 use crate::resources::schema::Schema;
@@ -34,6 +34,7 @@ pub(super) struct Served {
     store: Arc<dyn Store>,
     prefix: String,
     schema: Arc<Schema>,
+    metrics: Arc<CacheMetrics>,
     tasks: Tasks,
     by_name: BTreeMap<String, Entry>,
     /// In the table and not yet said to be.
@@ -57,6 +58,7 @@ impl Served {
             store: controller.store.clone(),
             prefix: controller.prefix.clone(),
             schema: controller.schema.clone(),
+            metrics: controller.metrics.clone(),
             tasks: controller.tasks.clone(),
             by_name: BTreeMap::new(),
             ready: Vec::new(),
@@ -115,6 +117,7 @@ impl Served {
             selectable_fields: |_| Vec::new(),
             selectable_field_names: &SLOTS[..versions.selectable_count()],
             custom: Some(versions.clone()),
+            metrics: self.metrics.clone(),
         };
         let lazy = Arc::new(LazyStore::new(config, self.tasks.clone()));
         let defs = definitions(crd, &versions, &lazy, state.1);

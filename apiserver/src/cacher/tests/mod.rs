@@ -43,6 +43,7 @@ fn config(store: Arc<dyn Store>) -> CacherConfig {
         },
         selectable_field_names: &["spec.nodeName"],
         custom: None,
+        metrics: CacheMetrics::new(&prometheus::Registry::new()).expect("fresh names"),
     }
 }
 

@@ -22,6 +22,7 @@ use super::demand::Observed;
 use super::estimate::{SERVICE_SECONDS, Work};
 use super::metrics::FlowMetrics;
 use super::objects::Kind;
+use super::timing::LevelTimings;
 use state::{Queue, State, Waiting};
 
 /// One level's queues.
@@ -58,6 +59,19 @@ pub struct Seat {
     /// Nobody has told it yet that it runs.
     waits: bool,
     started: Instant,
+}
+
+/// What metrics show of a level.
+pub struct Seen {
+    pub timings: LevelTimings,
+    /// Virtual time, now and at the last dispatch.
+    pub current_r: f64,
+    pub dispatch_r: Option<f64>,
+    /// When in virtual time the request that was dispatched last started.
+    pub latest_s: Option<f64>,
+    /// The least and the most, over the queues in which someone waits, of when their next request starts.
+    pub next_s: Option<(f64, f64)>,
+    pub epochs: u64,
 }
 
 /// What can be seen of a level from outside.
@@ -110,6 +124,7 @@ impl QueueSet {
             state.queues.resize_with(queues, Queue::default);
         }
         (state.kind, state.limit) = (kind, limit);
+        state.note_use(now);
         state.dispatch(now);
     }
 
@@ -117,12 +132,22 @@ impl QueueSet {
         let state = &mut *self.state.lock();
         state.sync(now);
         state.limit = limit;
+        state.note_use(now);
         state.dispatch(now);
     }
 
     pub fn is_idle(&self) -> bool {
         let state = self.state.lock();
         state.waiting == 0 && state.executing == 0
+    }
+
+    /// What utilization is measured against while the level has no seats of its own.
+    pub fn set_idle_limit(&self, seats: usize) {
+        self.state.lock().idle_limit = seats.max(1);
+    }
+
+    pub fn seen(&self) -> Seen {
+        self.state.lock().seen()
     }
 
     /// The demand since the last call.
@@ -220,6 +245,7 @@ impl QueueSet {
         let state = &mut *self.state.lock();
         state.sync(now);
         state.executing -= 1;
+        state.note_use(now);
         if let Some(at) = seat.queue {
             let took = now.saturating_duration_since(seat.started).as_secs_f64();
             let queue = &mut state.queues[at];

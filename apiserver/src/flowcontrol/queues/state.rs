@@ -11,7 +11,8 @@ use super::super::demand::Integrator;
 use super::super::metrics::FlowMetrics;
 use super::super::objects::Kind;
 use super::super::shuffle;
-use super::{Arrival, QueueDump, WaitingDump};
+use super::super::timing::LevelTimings;
+use super::{Arrival, QueueDump, Seen, WaitingDump};
 
 /// Virtual time starts over beyond this, so that it keeps its precision.
 const PROGRESS_MAX: f64 = 1e8;
@@ -35,6 +36,13 @@ pub(super) struct State {
     pub(super) seats_waiting: usize,
     pub(super) seats_in_use: usize,
     pub(super) demand: Integrator,
+    pub(super) timings: LevelTimings,
+    /// What utilization is measured against while the level has no seats of its own.
+    pub(super) idle_limit: usize,
+    /// Virtual time at the last dispatch, and when in it that request started.
+    pub(super) dispatched_at: Option<(f64, f64)>,
+    /// How often virtual time started over.
+    pub(super) epochs: u64,
     pub(super) dispatched: u64,
     pub(super) rejected: u64,
     pub(super) timed_out: u64,
@@ -76,6 +84,10 @@ impl State {
             seats_waiting: 0,
             seats_in_use: 0,
             demand: Integrator::new(now),
+            timings: LevelTimings::new(now),
+            idle_limit: 1,
+            dispatched_at: None,
+            epochs: 0,
             dispatched: 0,
             rejected: 0,
             timed_out: 0,
@@ -95,6 +107,7 @@ impl State {
         if self.progress > PROGRESS_MAX {
             let base = self.progress;
             self.progress = 0.0;
+            self.epochs += 1;
             for queue in &mut self.queues {
                 queue.next_dispatch -= base;
                 for waiting in &mut queue.waiting {
@@ -106,6 +119,21 @@ impl State {
 
     pub(super) fn note_demand(&mut self, now: Instant) {
         self.demand.set(now, (self.seats_in_use + self.seats_waiting) as f64);
+        self.note_use(now);
+    }
+
+    /// How much of the level is in use, from now on.
+    pub(super) fn note_use(&mut self, now: Instant) {
+        let limit = if self.limit > 0 { self.limit } else { self.idle_limit } as f64;
+        let queued = match self.kind {
+            Kind::Queue { queues, length_max, .. } => (queues * length_max).max(1) as f64,
+            _ => 1.0,
+        };
+        let timings = &mut self.timings;
+        timings.seats.set(now, self.seats_in_use as f64, limit);
+        timings.executing.set(now, self.executing as f64, limit);
+        timings.waiting.set(now, self.waiting as f64, queued);
+        timings.demand.set(now, (self.seats_in_use + self.seats_waiting) as f64, limit);
     }
 
     /// Whether `seats` fit. What is wider than the level itself may run alone.
@@ -230,6 +258,7 @@ impl State {
                 return;
             }
             self.robin = at;
+            self.dispatched_at = Some((self.progress, self.queues[at].next_dispatch));
             let waiting = self.take(at, 0, now);
             // The queue is still active: it lost one who waits and gains one who runs.
             if self.queues[at].waiting.is_empty() && self.queues[at].executing == 0 {
@@ -255,6 +284,14 @@ impl State {
             .map(|at| (key(*at), *at))
             .min_by(|((a, near), _), ((b, far), _)| a.total_cmp(b).then(near.cmp(far)))
             .map(|(_, at)| at)
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        let starts = || self.backlog.iter().map(|at| self.queues[*at].next_dispatch);
+        let next_s = starts().reduce(f64::min).zip(starts().reduce(f64::max));
+        let (dispatch_r, latest_s) = self.dispatched_at.unzip();
+        let timings = self.timings.clone();
+        Seen { timings, current_r: self.progress, dispatch_r, latest_s, next_s, epochs: self.epochs }
     }
 }
 

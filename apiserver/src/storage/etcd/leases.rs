@@ -5,7 +5,10 @@
 //! a twentieth of its time on top, at most a minute, and is shared by up to a thousand keys for as long as it
 //! still gives each the time asked for. Short times are exact, each with a lease of its own.
 
+use std::sync::OnceLock;
+
 use parking_lot::Mutex;
+use prometheus::Histogram;
 use tokio::time::{Duration, Instant};
 
 use super::{EtcdStore, Member, READ};
@@ -22,6 +25,8 @@ const SHARED_LEASES_MAX: usize = 16;
 #[derive(Default)]
 pub(super) struct Leases {
     shared: Mutex<Vec<Shared>>,
+    /// How many keys a lease had when it was shared no longer.
+    counts: OnceLock<Histogram>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +58,13 @@ impl Leases {
 
     fn join(&self, ttl_seconds: u64, now: Instant) -> Option<i64> {
         let mut shared = self.shared.lock();
-        shared.retain(|lease| now < lease.until && lease.keys < KEYS_PER_LEASE_MAX);
+        shared.retain(|lease| {
+            let stays = now < lease.until && lease.keys < KEYS_PER_LEASE_MAX;
+            if !stays {
+                self.count(lease);
+            }
+            stays
+        });
         let lease = shared.iter_mut().find(|lease| lease.ttl_seconds == ttl_seconds)?;
         lease.keys += 1;
         Some(lease.id)
@@ -62,11 +73,26 @@ impl Leases {
     fn offer(&self, lease: Shared) {
         let mut shared = self.shared.lock();
         // The newest lasts longest.
-        shared.retain(|other| other.ttl_seconds != lease.ttl_seconds);
+        let (replaced, kept): (Vec<Shared>, Vec<Shared>) =
+            shared.drain(..).partition(|other| other.ttl_seconds == lease.ttl_seconds);
+        *shared = kept;
+        replaced.iter().for_each(|other| self.count(other));
         if shared.len() == SHARED_LEASES_MAX {
-            shared.remove(0);
+            self.count(&shared.remove(0));
         }
         shared.push(lease);
+    }
+
+    fn count(&self, lease: &Shared) {
+        if let Some(counts) = self.counts.get() {
+            counts.observe(f64::from(lease.keys));
+        }
+    }
+
+    /// From now on leases are counted there.
+    pub(super) fn count_in(&self, counts: Histogram) {
+        // A second one would be a second registry, which there is not.
+        let _ = self.counts.set(counts);
     }
 }
 

@@ -124,6 +124,11 @@ impl EtcdStore {
         Ok(store)
     }
 
+    /// Counts from now on how many keys share a lease.
+    pub fn count_leases(&self, counts: prometheus::Histogram) {
+        self.leases.count_in(counts);
+    }
+
     /// One write: `op` when the key is at `expected` (0: absent), else what is there now.
     async fn write_if(
         &self,

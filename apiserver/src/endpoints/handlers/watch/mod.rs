@@ -11,14 +11,16 @@ use futures::stream;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use prometheus::Histogram;
 use rand::Rng;
 use tokio::time::Instant;
 
+use super::super::metrics::Sent;
 use super::super::negotiation::{self, Encoding, PrefersProtobuf, Shape};
 use super::super::query::{ListOptions, Query};
 use super::super::scope::Scope;
 use super::printer;
-use crate::cacher::WatchReceiver;
+use crate::cacher::{WatchEvent, WatchReceiver};
 use crate::request::{BoxError, Response};
 use events::EventEncoder;
 
@@ -66,9 +68,15 @@ pub(in super::super) async fn serve(
     };
     let opening = socket::opening(request)?;
     let mut wanted = options.into_watch(deadline);
+    let (begun, initial) = (Instant::now(), wanted.send_initial_events && wanted.bookmarks);
     wanted.shares = encoder.shares();
     let events = scope.store()?.watch(wanted).await?;
-    let watching = Watching { events, encoder, deadline, ended: false };
+    let def = &scope.def;
+    let sent = scope.server.watch_metrics.sent(&def.group, &def.version, &def.resource);
+    let reach = if scope.namespace.is_empty() { "cluster" } else { "namespace" };
+    let telling = initial
+        .then(|| (begun, scope.server.watch_metrics.list(&def.group, &def.version, &def.resource, reach)));
+    let watching = Watching { events, encoder, deadline, ended: false, sent, telling };
     if let Some(opening) = opening {
         return Ok(opening.accept(watching));
     }
@@ -85,6 +93,9 @@ struct Watching {
     encoder: EventEncoder,
     deadline: Instant,
     ended: bool,
+    sent: Sent,
+    /// While the state is told: since when, and where its end is noted.
+    telling: Option<(Instant, Histogram)>,
 }
 
 impl Watching {
@@ -103,8 +114,20 @@ impl Watching {
             () = tokio::time::sleep_until(self.deadline) => None,
         };
         let Some(event) = event else { return false };
-        self.ended = self.encoder.put(out, &event) || Instant::now() >= self.deadline;
+        self.put(out, &event);
+        self.ended |= Instant::now() >= self.deadline;
         true
+    }
+
+    fn put(&mut self, out: &mut Vec<u8>, event: &WatchEvent) {
+        let before = out.len();
+        self.ended |= self.encoder.put(out, event);
+        self.sent.event(out.len() - before);
+        if let WatchEvent::Bookmark { initial_events_end: true, .. } = event
+            && let Some((begun, took)) = self.telling.take()
+        {
+            took.observe(begun.elapsed().as_secs_f64());
+        }
     }
 }
 
@@ -116,9 +139,10 @@ async fn batch(mut watching: Watching) -> Option<(Result<Frame<Bytes>, BoxError>
     }
     while !watching.ended && out.len() < BATCH_BYTES {
         match watching.events.try_recv() {
-            Ok(event) => watching.ended = watching.encoder.put(&mut out, &event),
+            Ok(event) => watching.put(&mut out, &event),
             Err(_) => break,
         }
     }
+    watching.sent.flush();
     Some((Ok(Frame::data(out.into())), watching))
 }

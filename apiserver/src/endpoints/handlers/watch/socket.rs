@@ -134,6 +134,7 @@ async fn tell(
 ) {
     let mut out = Vec::new();
     while watching.next(&mut out).await {
+        watching.sent.flush();
         let event = std::mem::take(&mut out);
         let message = if watching.encoder.messages.is_some() {
             Message::Binary(bytes::Bytes::from(event).slice(FRAME_LENGTH_BYTES..))
