@@ -18,6 +18,7 @@ mod custom;
 mod delete;
 mod documents;
 mod encodings;
+mod fuzzed;
 mod patch;
 mod reads;
 mod update;
@@ -161,7 +162,14 @@ fn server() -> Harness {
         schema: schema.clone(),
         tasks,
     };
-    let handler = ApiHandler::new(tables, registry, Chain::default(), schema, Duration::from_secs(1800));
+    let handler = ApiHandler::new(
+        tables,
+        registry,
+        Chain::default(),
+        schema,
+        Duration::from_secs(1800),
+        super::WatchMetrics::new(&prometheus::Registry::new()).expect("fresh names"),
+    );
     Harness { handler, stop, definitions: Some(definitions) }
 }
 
