@@ -160,6 +160,7 @@ fn server() -> Harness {
         store,
         prefix: "/registry".to_owned(),
         schema: schema.clone(),
+        metrics: crate::cacher::CacheMetrics::new(&prometheus::Registry::new()).expect("fresh names"),
         tasks,
     };
     let handler = ApiHandler::new(

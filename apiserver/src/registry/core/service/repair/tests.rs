@@ -149,7 +149,7 @@ async fn an_address_that_somebody_removes_is_claimed_again() {
     while hooks.claims.is_known("10.96.0.7".parse().expect("ip")) {
         tokio::task::yield_now().await;
     }
-    hooks.look_at(crate::cacher::WatchEvent::Deleted(claim)).await;
+    hooks.look_at(crate::cacher::WatchEvent::Deleted(claim.into())).await;
     let again = store.get("", "10.96.0.7", None).await.expect("claimed again");
     assert_ne!(again.uid, claimed.uid);
 }
