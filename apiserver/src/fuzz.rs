@@ -238,8 +238,7 @@ mod tests {
             let line = decoded.tree.to_string();
             // Against the line: the last digit of a large fraction may be another when it is read again.
             let indented = pretty::indent(line.as_bytes());
-            let [line, indented] =
-                [line.as_bytes(), indented.as_ref()].map(|text| serde_json::from_slice::<Value>(text));
+            let [line, indented] = [line.as_bytes(), indented.as_ref()].map(serde_json::from_slice::<Value>);
             assert_eq!(line.unwrap(), indented.unwrap());
         });
     }

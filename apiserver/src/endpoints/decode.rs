@@ -50,10 +50,27 @@ pub fn decode(body: &[u8], encoding: Encoding) -> Result<Decoded, String> {
     Ok(Decoded { tree, duplicates: notes.into_inner().duplicates })
 }
 
+/// The path of every key of a JSON text, in the order of the text; as far as it can be read.
+pub fn key_paths(json: &[u8]) -> Vec<String> {
+    let notes = RefCell::new(Notes { keys: Some(Vec::new()), ..Notes::default() });
+    let _ = Tree(&notes).deserialize(&mut serde_json::Deserializer::from_slice(json));
+    notes.into_inner().keys.unwrap_or_default()
+}
+
+/// The line, from 1, on which a YAML text has a key for the second time.
+pub fn line_of_duplicate(yaml: &[u8]) -> Option<u64> {
+    let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error };
+    let text = std::str::from_utf8(yaml).ok()?;
+    let read = serde_saphyr::from_str_with_options::<Value>(text, options);
+    read.err()?.location().map(|location| location.line())
+}
+
 #[derive(Default)]
 struct Notes {
     path: String,
     duplicates: Vec<String>,
+    /// Every path that was come upon, when somebody wants to know.
+    keys: Option<Vec<String>>,
 }
 
 #[derive(Clone, Copy)]
@@ -139,6 +156,9 @@ impl<'de> Visitor<'de> for Tree<'_> {
                     notes.path.push('.');
                 }
                 notes.path.push_str(&key);
+                if let Some(keys) = &mut notes.keys {
+                    keys.push(notes.path.clone());
+                }
                 if out.contains_key(&key)
                     && notes.duplicates.len() < DUPLICATES_MAX
                     && !notes.duplicates.contains(&notes.path)
@@ -164,6 +184,12 @@ mod tests {
         let decoded = decode(json, Encoding::Json).expect("json");
         assert_eq!(decoded.tree["spec"]["x"][0]["n"], 2);
         assert_eq!(decoded.duplicates, ["spec.x[0].n", "a"]);
+    }
+
+    #[test]
+    fn duplicates_of_yaml_are_found_by_line() {
+        assert_eq!(line_of_duplicate(b"a: 1\nspec:\n  foo: x\n  bar: z\n  foo: y\n"), Some(5));
+        assert_eq!(line_of_duplicate(b"a: 1\n"), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use common::status::Status;
 
-use super::decode::decode;
+use super::decode::{decode, key_paths};
 use super::negotiation::{self, Encoding};
 use super::query::{FieldValidation, WriteOptions};
 use super::scope::Scope;
@@ -100,9 +100,32 @@ fn read(
         Status::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
     };
     let unknown = check(&mut object).map_err(|error| cannot(&error))?;
-    let problems = strict_problems(&unknown, &decoded.duplicates);
+    let problems = match encoding {
+        Encoding::Json if !unknown.is_empty() && !decoded.duplicates.is_empty() => {
+            in_document_order(body, &unknown, &decoded.duplicates)
+        }
+        _ => strict_problems(&unknown, &decoded.duplicates),
+    };
     report(ctx, validation, problems, cannot)?;
     Ok(object)
+}
+
+/// The same as [`strict_problems`], each where a reader of the JSON comes upon it: clients look for this text.
+fn in_document_order(body: &[u8], unknown: &[String], duplicates: &[String]) -> Vec<String> {
+    let keys = key_paths(body);
+    let place = |path: &str, time: usize| {
+        keys.iter()
+            .enumerate()
+            .filter(|(_, key)| *key == path)
+            .nth(time)
+            .map_or(usize::MAX, |(place, _)| place)
+    };
+    // A key is a duplicate when it comes the second time.
+    let places =
+        duplicates.iter().map(|path| place(path, 1)).chain(unknown.iter().map(|path| place(path, 0)));
+    let mut found: Vec<(usize, String)> = places.zip(strict_problems(unknown, duplicates)).collect();
+    found.sort_by_key(|(place, _)| *place);
+    found.into_iter().map(|(_, problem)| problem).collect()
 }
 
 /// `unknown field "spec.foo"`, `duplicate field "spec.foo"`.
@@ -156,4 +179,24 @@ fn unrecognized(kind: &str, error: &str, body: &[u8]) -> Status {
     Status::bad_request(format!(
         "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {error} ({shown})"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_come_as_they_are_written() {
+        let body = br#"{"spec":{"z":1,"list":[{"odd":1}],"replicas":1,"replicas":2,"a":1}}"#;
+        let unknown = ["spec.a", "spec.list[0].odd", "spec.z"].map(str::to_owned);
+        assert_eq!(
+            in_document_order(body, &unknown, &["spec.replicas".to_owned()]),
+            [
+                "unknown field \"spec.z\"",
+                "unknown field \"spec.list[0].odd\"",
+                "duplicate field \"spec.replicas\"",
+                "unknown field \"spec.a\"",
+            ]
+        );
+    }
 }

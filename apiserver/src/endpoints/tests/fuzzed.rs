@@ -29,7 +29,20 @@ const REQUESTS: &[&str] = &[
 ];
 
 /// Mistakes of clients that have no code of their own upstream, which makes them a 500.
-const UNCLASSIFIED: [&str; 2] = ["resourceVersion: Invalid value", "failed to create typed patch object"];
+const UNCLASSIFIED: [&str; 11] = [
+    "resourceVersion: Invalid value",
+    "failed to create typed patch object",
+    // Strategic merges that misuse their directives.
+    "unknown patch type",
+    "cannot merge lists without merge key",
+    "unable to find api field",
+    "merging lists cannot yet be specified",
+    "no elements in any of the given slices",
+    "list element types are not identical",
+    "expected a ",
+    "does not contain declared merge key",
+    "The order in patch list",
+];
 
 fn is_unclassified(message: &str) -> bool {
     UNCLASSIFIED.iter().any(|known| message.contains(known))

@@ -3,7 +3,7 @@
 use common::status::Status;
 use serde_json::Value;
 
-use super::super::super::decode::decode;
+use super::super::super::decode::{decode, line_of_duplicate};
 use super::super::super::metadata;
 use super::super::super::negotiation::Encoding;
 use super::super::super::query::{FieldValidation, WriteOptions};
@@ -17,6 +17,7 @@ use crate::object::{Object, uid};
 /// A configuration that was read.
 pub(in super::super::super) struct Apply {
     config: Value,
+    /// Each as a message tells it.
     duplicates: Vec<String>,
 }
 
@@ -40,7 +41,14 @@ impl Apply {
                 "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal into Go value of type map[string]interface {}",
             ));
         }
-        Ok(Self { config: decoded.tree, duplicates: decoded.duplicates })
+        let mut line = if decoded.duplicates.is_empty() { None } else { line_of_duplicate(body) };
+        let duplicates = decoded.duplicates.iter().map(|path| {
+            let key = path.rsplit('.').next().unwrap_or(path);
+            let line = line.take().map(|line| format!("line {line}: ")).unwrap_or_default();
+            format!("{line}key {key:?} already set in map")
+        });
+        let duplicates = duplicates.collect();
+        Ok(Self { config: decoded.tree, duplicates })
     }
 
     /// The new state in the stored version with defaults and owners. `live` is in the stored version too;
@@ -90,10 +98,10 @@ impl Apply {
         if self.duplicates.is_empty() {
             return Ok(());
         }
-        let found: Vec<String> =
-            self.duplicates.iter().map(|path| format!("key {path:?} already set in map")).collect();
-        let text =
-            format!("error converting YAML to JSON: yaml: unmarshal errors:\n  {}", found.join("\n  "));
+        let text = format!(
+            "error converting YAML to JSON: yaml: unmarshal errors:\n  {}",
+            self.duplicates.join("\n  ")
+        );
         match options.field_validation {
             FieldValidation::Ignore => {}
             FieldValidation::Warn => scope.ctx.warn(text),
