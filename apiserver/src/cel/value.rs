@@ -273,7 +273,8 @@ fn equal_json(a: &Value, b: &Value, list_type: &str, keys: &[Box<str>]) -> bool 
     }
 }
 
-const KEYWORDS: &[&str] = &[
+/// Words of the language, which name nothing else.
+pub const KEYWORDS: &[&str] = &[
     "true",
     "false",
     "null",

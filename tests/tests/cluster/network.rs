@@ -118,3 +118,41 @@ fn a_service_without_endpoints_refuses() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn services_take_addresses_of_further_ranges() -> Result<()> {
+    let ns = Cluster::running().namespace("ranges")?;
+    let (cluster, range) = (&ns.cluster, ns.name.as_str());
+    let manifest = format!(
+        "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {{name: {range}}}\nspec: {{cidrs: [10.98.7.0/29]}}\n"
+    );
+    cluster.kubectl_in(&["create", "-f", "-"], &manifest)?;
+    cluster.kubectl(&["wait", "--for=condition=Ready", "servicecidr", range, "--timeout=30s"])?;
+    ns.web("web", 1)?;
+    ns.sleeper("client", Some("node2"))?;
+    let service = |address: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: far}}\nspec:\n  clusterIP: {address}\n  selector: {{app: web}}\n  ports: [{{port: 80, targetPort: 8080}}]\n"
+        )
+    };
+    let refused = cluster.kubectl_in_fails(&["-n", range, "create", "-f", "-"], &service("10.99.0.1"))?;
+    ensure!(refused.contains("not in the valid range"), "{refused}");
+    ns.apply(&service("10.98.7.5"))?;
+    let address = cluster.json(&["get", "ipaddress", "10.98.7.5"])?;
+    ensure!(
+        address["spec"]["parentRef"]["name"] == "far" && address["spec"]["parentRef"]["namespace"] == range,
+        "{address}"
+    );
+    eventually("a page from the further range", Duration::from_secs(30), || {
+        ns.exec("client", &["wget", "-qO-", "http://10.98.7.5/hostname"])
+    })?;
+
+    // The range stays as long as a service has an address of it.
+    cluster.kubectl(&["delete", "servicecidr", range, "--wait=false"])?;
+    cluster.kubectl(&["wait", "--for=condition=Ready=False", "servicecidr", range, "--timeout=30s"])?;
+    ns.kubectl(&["delete", "service", "far"])?;
+    cluster.kubectl(&["wait", "--for=delete", "servicecidr", range, "--timeout=60s"])?;
+    let left = cluster.kubectl_fails(&["get", "ipaddress", "10.98.7.5"])?;
+    ensure!(left.contains("NotFound"), "{left}");
+    Ok(())
+}

@@ -5,6 +5,7 @@ use common::status::FieldErrors;
 use super::expressions::{Expressions, With};
 use super::{match_conditions, rule};
 use crate::cel::Type;
+use crate::cel::value::KEYWORDS;
 use crate::object::{self, Object};
 use crate::registry::advice;
 use crate::registry::checks::At;
@@ -16,30 +17,6 @@ use crate::registry::rules::{Rules, StatusRule};
 const AUDIT_ANNOTATIONS_MAX: usize = 20;
 const AUDIT_EXPRESSION_BYTES_MAX: usize = 5 * 1024;
 const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
-/// Words that no variable may have for a name.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 const BASE: Rules = Rules { warnings: advice::of_admission, unconditional_update: false, ..Rules::COUNTED };
 /// Of policies, whose update looks at what the old one had.
@@ -142,7 +119,7 @@ fn variables(spec: &At<'_>, expressions: &mut Expressions, errors: &mut FieldErr
             let mut bytes = name.bytes();
             let fits = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
                 && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
-                && !RESERVED.contains(&name);
+                && !KEYWORDS.contains(&name);
             if !fits {
                 variable.invalid("name", "must be a valid CEL identifier", errors);
             }
