@@ -233,6 +233,12 @@ fn objects(kubectl: &Kubectl, resources: &[Resource]) -> Result<Vec<Kept>> {
     .collect()
 }
 
+/// kubectl before 1.33 describes addresses and their ranges through their beta version, which is off by default.
+fn is_describable(object: &Kept, all: &[Kept]) -> bool {
+    let asks_in_beta = matches!(object.sample.kind, "IPAddress" | "ServiceCIDR");
+    !asks_in_beta || all.iter().any(|o| o.resource.api_version() == "networking.k8s.io/v1beta1")
+}
+
 /// The manifests of all objects, and what kubectl says of them.
 struct Walk<'k> {
     kubectl: &'k Kubectl,
@@ -243,27 +249,30 @@ struct Walk<'k> {
     second: String,
     /// The built-in ones alone: a strategic merge patch needs their types.
     builtin: String,
+    /// Those that this kubectl can describe.
+    described: String,
     _made: Made<'k>,
 }
 
 impl<'k> Walk<'k> {
     fn new(kubectl: &'k Kubectl, objects: Vec<Kept>) -> Result<Self> {
-        let all = |step: &str, builtin: bool| {
+        let all = |step: &str, wanted: &dyn Fn(&Kept) -> bool| {
             let metadata = |name: &str| {
                 format!(
                     "metadata: {{name: {name}, labels: {{kinds-step: {step}}}, annotations: {{kinds-note: before}}}}\n"
                 )
             };
-            let wanted = objects.iter().filter(|o| !builtin || o.resource.group != samples::GROUP);
+            let wanted = objects.iter().filter(|o| wanted(o));
             let documents: Vec<String> =
                 wanted.map(|o| document(kubectl, o.sample, &metadata(&o.name))).collect();
             documents.join("---\n")
         };
-        let first = kubectl.file("first", &all("first", false))?;
-        let second = kubectl.file("second", &all("second", false))?;
-        let builtin = kubectl.file("builtin", &all("first", true))?;
+        let first = kubectl.file("first", &all("first", &|_| true))?;
+        let second = kubectl.file("second", &all("second", &|_| true))?;
+        let builtin = kubectl.file("builtin", &all("first", &|o| o.resource.group != samples::GROUP))?;
+        let described = kubectl.file("described", &all("first", &|o| is_describable(o, &objects)))?;
         let made = Made { kubectl, file: first.clone() };
-        Ok(Self { kubectl, objects, first, second, builtin, _made: made })
+        Ok(Self { kubectl, objects, first, second, builtin, described, _made: made })
     }
 
     fn run(&self, args: &[&str]) -> Result<String> {
@@ -329,7 +338,10 @@ impl<'k> Walk<'k> {
                 "who made it is an owner: {item}"
             );
         }
-        self.names(&["describe", of[0], of[1]])?;
+        let args = ["describe", "-f", &self.described];
+        let text = self.run(&args)?;
+        let described = self.objects.iter().filter(|o| is_describable(o, &self.objects));
+        self.none(described.filter(|o| !has_word(&text, &o.name)), &args, &text)?;
         self.says("condition met", &["wait", "--for=jsonpath={.metadata.uid}", of[0], of[1], "--timeout=60s"])
     }
 
