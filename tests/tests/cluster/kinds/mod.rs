@@ -233,10 +233,15 @@ fn objects(kubectl: &Kubectl, resources: &[Resource]) -> Result<Vec<Kept>> {
     .collect()
 }
 
-/// kubectl before 1.33 describes addresses and their ranges through their beta version, which is off by default.
+/// Some kubectl describe a kind through its beta version alone, which is off by default: 1.32 addresses, their ranges
+/// and classes of volume attributes.
 fn is_describable(object: &Kept, all: &[Kept]) -> bool {
-    let asks_in_beta = matches!(object.sample.kind, "IPAddress" | "ServiceCIDR");
-    !asks_in_beta || all.iter().any(|o| o.resource.api_version() == "networking.k8s.io/v1beta1")
+    let beta = match object.sample.kind {
+        "IPAddress" | "ServiceCIDR" => "networking.k8s.io/v1beta1",
+        "VolumeAttributesClass" => "storage.k8s.io/v1beta1",
+        _ => return true,
+    };
+    all.iter().any(|o| o.resource.api_version() == beta)
 }
 
 /// The manifests of all objects, and what kubectl says of them.
