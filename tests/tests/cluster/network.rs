@@ -136,7 +136,7 @@ fn services_take_addresses_of_further_ranges() -> Result<()> {
         )
     };
     let refused = cluster.kubectl_in_fails(&["-n", range, "create", "-f", "-"], &service("10.99.0.1"))?;
-    ensure!(refused.contains("not in the valid range"), "{refused}");
+    ensure!(refused.contains("does not match the current range"), "{refused}");
     ns.apply(&service("10.98.7.5"))?;
     let address = cluster.json(&["get", "ipaddress", "10.98.7.5"])?;
     ensure!(

@@ -22,6 +22,8 @@ pub(super) struct Job {
     /// `None` when its resource was never served.
     pub instances: Option<Arc<dyn ObjectStore>>,
     pub name: String,
+    /// Of the definition that is being deleted: another may come to be called the same.
+    pub uid: String,
     pub group: String,
     pub resource: String,
     pub established: bool,
@@ -38,7 +40,8 @@ impl Job {
             return;
         };
         let mut checks = 0;
-        loop {
+        // Whoever takes the finalizer away by hand takes the definition, its store and this job's work.
+        while self.is_there().await {
             match remove_all(&**instances).await {
                 Ok(0) => {
                     self.finish("InstanceDeletionCompleted", "removed all instances").await;
@@ -62,15 +65,29 @@ impl Job {
         }
     }
 
+    /// False when this definition is gone. What cannot be told now is asked again.
+    async fn is_there(&self) -> bool {
+        match self.definitions.get("", &self.name, None).await {
+            Ok(found) => found.uid == self.uid,
+            Err(status) => status.code != 404,
+        }
+    }
+
+    fn itself(&self) -> Preconditions {
+        Preconditions { uid: Some(self.uid.clone()), ..Preconditions::default() }
+    }
+
     async fn say(&self, on: bool, reason: &str, message: &str) {
-        let written = update(&*self.definitions, &self.name, |crd| {
+        let itself = self.itself();
+        let written = update(&*self.definitions, &self.name, &itself, |crd| {
             set_condition(crd, "Terminating", on, reason, message);
         });
         self.told(written.await.err());
     }
 
     async fn finish(&self, reason: &str, message: &str) {
-        let written = update(&*self.definitions, &self.name, |crd| {
+        let itself = self.itself();
+        let written = update(&*self.definitions, &self.name, &itself, |crd| {
             set_condition(crd, "Terminating", false, reason, message);
             let metadata = metadata_mut(crd);
             if let Some(list) = metadata.get_mut("finalizers").and_then(|f| f.as_array_mut()) {
@@ -84,7 +101,8 @@ impl Job {
     }
 
     fn told(&self, error: Option<Status>) {
-        if let Some(status) = error.filter(|s| s.code != 404) {
+        // 409: another of the same name took its place.
+        if let Some(status) = error.filter(|s| !matches!(s.code, 404 | 409)) {
             let resource = common::status::qualified(&self.group, &self.resource);
             tracing::warn!(resource, error = %status, "a definition that is being deleted cannot be written");
         }

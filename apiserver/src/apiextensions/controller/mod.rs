@@ -256,7 +256,7 @@ impl State {
     }
 
     async fn write(&mut self, name: &str, change: impl Fn(&mut Object) + Send + Sync) {
-        match update(&*self.controller.definitions, name, change).await {
+        match update(&*self.controller.definitions, name, &Preconditions::default(), change).await {
             Ok(object) => {
                 self.known.insert(name.to_owned(), Known::new(object));
             }
@@ -278,6 +278,7 @@ impl State {
             definitions: self.controller.definitions.clone(),
             instances: self.served.store(name),
             name: name.to_owned(),
+            uid: crate::object::uid(crd).to_owned(),
             group: str_at(crd, &["spec", "group"]).to_owned(),
             resource: str_at(crd, &["spec", "names", "plural"]).to_owned(),
             established: definition::says(crd, "Established"),
@@ -301,6 +302,7 @@ fn group_of(name: &str) -> &str {
 async fn update(
     store: &dyn ObjectStore,
     name: &str,
+    preconditions: &Preconditions,
     change: impl Fn(&mut Object) + Send + Sync,
 ) -> Result<Arc<CachedObject>, Status> {
     struct Change<F>(F);
@@ -323,7 +325,6 @@ async fn update(
     }
 
     let mut change = Change(change);
-    let (object, _) =
-        store.guaranteed_update("", name, &Preconditions::default(), false, &mut change).await?;
+    let (object, _) = store.guaranteed_update("", name, preconditions, false, &mut change).await?;
     Ok(object)
 }
