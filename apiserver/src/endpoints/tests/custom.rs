@@ -169,3 +169,42 @@ async fn owners_in_a_version_that_is_served_no_more_are_kept() {
     let left = json!({"f:spec": {"f:groups": {"f:g": {}}}});
     assert_eq!(owned(&taken.body, "old"), &left, "an item that is gone is nobody's");
 }
+
+/// Who takes the finalizer away by hand takes the definition from under its clean-up; the next of that name can be
+/// deleted all the same.
+#[tokio::test]
+async fn a_definition_taken_away_by_hand_leaves_its_name_free() {
+    let server = custom_server().await;
+    let path = format!("{DEFINITIONS}/foos.example.com");
+    let finalizer =
+        json!({"metadata": {"finalizers": [crate::apiextensions::definition::CLEANUP_FINALIZER]}});
+    assert_eq!(server.patch("merge-patch", &path, finalizer.clone()).await.code, 200);
+    let held = json!({"apiVersion": "example.com/v1", "kind": "Foo",
+        "metadata": {"name": "held", "finalizers": ["example.com/stays"]}});
+    assert_eq!(server.post(FOOS, held).await.code, 201);
+    assert_eq!(server.call(Method::DELETE, &path, &[], "").await.code, 200);
+    let said = |reason: &'static str| {
+        move |crd: &Value| {
+            let conditions = crd["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.iter().any(|c| c["type"] == "Terminating" && c["reason"] == reason)
+        }
+    };
+    established(&server, said("InstanceDeletionInProgress")).await;
+    let freed = server.patch("merge-patch", &path, json!({"metadata": {"finalizers": null}})).await;
+    assert_eq!(freed.code, 200, "{}", freed.body);
+    assert_eq!(server.call(Method::GET, &path, &[], "").await.code, 404);
+
+    assert_eq!(server.post(DEFINITIONS, definition(true)).await.code, 201);
+    established(&server, |_| true).await;
+    assert_eq!(server.patch("merge-patch", &path, finalizer).await.code, 200);
+    let freed =
+        server.patch("merge-patch", &format!("{FOOS}/held"), json!({"metadata": {"finalizers": null}})).await;
+    assert_eq!(freed.code, 200, "the instance outlived its definition: {}", freed.body);
+    assert_eq!(server.call(Method::DELETE, &path, &[], "").await.code, 200);
+    let gone = async {
+        while server.call(Method::GET, &path, &[], "").await.code != 404 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("deleted");
+}
