@@ -5,7 +5,6 @@
 //! Reads and watches leave at the watch cache. `resources` is the one table everything derives from.
 
 pub mod admission;
-pub mod allocator;
 pub mod apiextensions;
 pub mod authentication;
 pub mod authorization;

@@ -8,8 +8,9 @@ use apiserver::flags::Flags;
 use apiserver::store_command::StoreCommand;
 use clap::Parser;
 
+/// Requests are trees of small strings that are made on one thread and dropped on another.
 #[global_allocator]
-static ALLOCATOR: apiserver::allocator::Allocator = apiserver::allocator::Allocator;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).is_some_and(|arg| arg == "store") {
