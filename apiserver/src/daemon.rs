@@ -159,7 +159,6 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
         features: Arc::new(config.enablement.features().clone()),
         schema: schema.clone(),
         registry: Arc::clone(&registry),
-        chain: admission.clone(),
         authorizer: Arc::clone(&authorizer),
         authenticator: Arc::clone(&tokens),
         tokens: TokenIssuing {

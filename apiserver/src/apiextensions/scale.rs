@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::CustomKind;
 use super::paths;
 use super::strategy::{CustomStrategy, ScalePaths};
-use crate::cacher::{Decision, ObjectStore, Preconditions};
+use crate::cacher::ObjectStore;
 use crate::fieldmanager::Element;
 use crate::object::{self, Object};
-use crate::registry::subresources::scale::write::{Mappings, ScaleWrite, Scaled, replicas};
-use crate::registry::subresources::{Change, answer};
+use crate::registry::subresources::answer;
+use crate::registry::subresources::scale::write::{self, Mappings, Scalable, Scaled};
 use crate::registry::tree::{field, set};
 use crate::request::Response;
 use crate::resources::{Strategy, Subresource, SubresourceRequest};
@@ -81,40 +81,46 @@ impl CustomScale {
             })
             .collect()
     }
+}
 
-    /// The object with the Scale that is wanted.
-    fn changed(&self, object: &Object, write: &ScaleWrite<'_>) -> Result<Object, Status> {
-        let (mut before, found) = self.scale_of(object);
+impl Scalable for CustomScale {
+    fn scale_of(&self, object: &Object) -> Value {
+        self.scale_of(object).0
+    }
+
+    fn before(&self, object: &Object) -> Value {
+        let (mut scale, found) = self.scale_of(object);
         if !found {
-            set(&mut before["spec"], "replicas", UNSET);
+            set(&mut scale["spec"], "replicas", UNSET);
         }
-        let wanted = write.wanted(object, before)?;
-        if field(field(&wanted, "spec"), "replicas").as_i64() == Some(UNSET.into()) {
+        scale
+    }
+
+    fn check(&self, scale: &Value) -> Result<(), Status> {
+        if field(field(scale, "spec"), "replicas").as_i64() == Some(UNSET.into()) {
             let path = &self.paths.spec_replicas;
             return Err(Status::bad_request(format!("the spec replicas field {path:?} cannot be empty")));
         }
-        let replicas = replicas(&wanted)?;
-        let mut new = object.clone();
+        Ok(())
+    }
+
+    fn set_replicas(&self, object: &mut Object, replicas: i64) {
         let steps = paths::steps(&self.paths.spec_replicas).unwrap_or_default();
         if let Some((last, parents)) = steps.split_last() {
             let parents: Vec<&str> = parents.iter().map(String::as_str).collect();
-            object::map_at_mut(&mut new, &parents).insert(last.clone(), replicas.into());
+            object::map_at_mut(object, &parents).insert(last.clone(), replicas.into());
         }
-        write.note(&mut new, &wanted)?;
-        self.strategy.prepare_for_update(&mut new, object);
-        let errors = self.strategy.validate_update(&new, object);
-        if !errors.is_empty() {
-            return Err(Status::invalid(&self.group, &self.kind.kind, object::name(object), &errors));
-        }
-        Ok(new)
+    }
+
+    fn strategy(&self) -> &dyn Strategy {
+        &self.strategy
     }
 }
 
 #[async_trait]
 impl Subresource for CustomScale {
     async fn serve(&self, request: SubresourceRequest) -> Result<Response, Status> {
-        let ctx = request.request.ctx.clone();
-        let info = &ctx.info;
+        let info = &request.ctx().info;
         let store: &Arc<dyn ObjectStore> = self.kind.store();
         if info.verb == "get" {
             let object = store.get(&info.namespace, &info.name, None).await?.tree();
@@ -126,23 +132,12 @@ impl Subresource for CustomScale {
             return Ok(answer(200, &scale));
         }
         let scaled = Scaled {
-            group: &self.group,
-            resource: &self.resource,
+            group: self.group.clone(),
+            resource: self.resource.clone(),
             api_version: request.def.api_version(),
             mappings: self.mappings(),
         };
         let schema = self.kind.versions.builtin().clone();
-        let write = ScaleWrite::read(scaled, schema, request.request).await?;
-        if write.dry_run() {
-            let object = store.get(&info.namespace, &info.name, None).await?;
-            return Ok(answer(200, &self.scale_of(&self.changed(&object.tree(), &write)?).0));
-        }
-        let mut change = Change(|object| {
-            Ok(Decision::Write { object: self.changed(&object, &write)?, ttl_seconds: None })
-        });
-        let (object, _) = store
-            .guaranteed_update(&info.namespace, &info.name, &Preconditions::default(), false, &mut change)
-            .await?;
-        Ok(answer(200, &self.scale_of(&object.tree()).0))
+        write::serve(self, scaled, store.as_ref(), schema, request).await
     }
 }

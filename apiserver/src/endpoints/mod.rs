@@ -41,7 +41,7 @@ use common::status::Status;
 use crate::admission;
 use crate::request::{ApiRequest, Response};
 use crate::resources::schema::Schema;
-use crate::resources::{Registry, SubresourceHandler, SubresourceRequest, Table, Tables};
+use crate::resources::{Registry, ResourceDef, SubresourceHandler, SubresourceRequest, Table, Tables};
 
 use discovery::Discovery;
 use openapi::OpenApi;
@@ -160,6 +160,10 @@ impl Server {
         fresh
     }
 
+    fn custom(&self, def: Arc<ResourceDef>, request: ApiRequest) -> SubresourceRequest {
+        SubresourceRequest { def, admission: self.admission.clone(), request }
+    }
+
     async fn dispatch(&self, request: ApiRequest) -> Result<Response, Status> {
         if !request.ctx.info.is_resource {
             if request.parts.uri.path().starts_with("/openapi/") {
@@ -188,7 +192,7 @@ impl Server {
             }
             if let SubresourceHandler::Custom(handler) = &sub.handler {
                 let handler = handler.clone();
-                return handler.serve(SubresourceRequest { def: scope.def, request }).await;
+                return handler.serve(self.custom(scope.def, request)).await;
             }
         } else {
             // What is being deleted is still changed, so that finalizers can go; discovery does not say so.
@@ -201,7 +205,7 @@ impl Server {
                 if scope.verb == "create" {
                     negotiation::output(&request.parts.headers, false)?;
                 }
-                return handler.serve(SubresourceRequest { def: scope.def, request }).await;
+                return handler.serve(self.custom(scope.def, request)).await;
             }
         }
         // Reads have no body; holding it would only keep it from the other threads.

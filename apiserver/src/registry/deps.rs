@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::admission::Chain;
 use crate::authentication::TokenAuthenticator;
 use crate::authentication::service_account::Signer;
 use crate::authorization::Authorizer;
@@ -19,8 +18,6 @@ pub struct Deps {
     pub features: Arc<Features>,
     /// The types of the built-in kinds.
     pub schema: Arc<Schema>,
-    /// For writes that subresources make themselves (bindings, evictions, scales).
-    pub chain: Chain,
     pub authorizer: Arc<dyn Authorizer>,
     pub authenticator: Arc<dyn TokenAuthenticator>,
     pub tokens: TokenIssuing,

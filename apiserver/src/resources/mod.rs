@@ -29,6 +29,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use common::status::{FieldErrors, Status};
 
+use crate::admission::Chain;
 use crate::apiextensions::CustomKind;
 use crate::cacher::ObjectStore;
 use crate::fieldmanager::FieldPaths;
@@ -315,13 +316,13 @@ pub trait Rollback: Send {
 /// A subresource that is not a view of its object.
 #[async_trait]
 pub trait Subresource: Send + Sync + 'static {
-    /// `server` gives stores, admission and the generic write pipeline.
     async fn serve(&self, request: SubresourceRequest) -> Result<Response, Status>;
 }
 
 /// A call on a custom subresource.
 pub struct SubresourceRequest {
     pub def: Arc<ResourceDef>,
+    pub admission: Chain,
     pub request: ApiRequest,
 }
 

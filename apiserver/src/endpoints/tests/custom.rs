@@ -3,7 +3,7 @@
 use super::apply::owned;
 use super::*;
 
-const FOOS: &str = "/apis/example.com/v1/namespaces/n/foos";
+pub(super) const FOOS: &str = "/apis/example.com/v1/namespaces/n/foos";
 
 /// Two versions, of which the second is served when asked.
 fn definition(second_is_served: bool) -> Value {
@@ -27,7 +27,10 @@ const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitio
 
 /// A server with the definition.
 async fn custom_server() -> Harness {
-    let mut server = server();
+    defined(server()).await
+}
+
+pub(super) async fn defined(mut server: Harness) -> Harness {
     server.definitions.take().expect("not started yet").start();
     let made = server.post(DEFINITIONS, definition(true)).await;
     assert_eq!(made.code, 201, "{}", made.body);
@@ -49,7 +52,7 @@ async fn established(server: &Harness, wanted: impl Fn(&Value) -> bool) {
     }
 }
 
-fn foo(spec: Value) -> Value {
+pub(super) fn foo(spec: Value) -> Value {
     json!({"apiVersion": "example.com/v1", "kind": "Foo", "metadata": {"name": "x"}, "spec": spec})
 }
 

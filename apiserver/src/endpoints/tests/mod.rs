@@ -12,6 +12,7 @@ use http::Method;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
+mod admission;
 mod apply;
 mod create;
 mod custom;
@@ -127,6 +128,10 @@ struct Answer {
 }
 
 fn server() -> Harness {
+    server_with(Chain::default())
+}
+
+fn server_with(chain: Chain) -> Harness {
     let stop = CancellationToken::new();
     let tasks = Tasks::new(stop.clone());
     let store = MemoryStore::start(&tasks);
@@ -166,7 +171,7 @@ fn server() -> Harness {
     let handler = ApiHandler::new(
         tables,
         registry,
-        Chain::default(),
+        chain,
         schema,
         Duration::from_secs(1800),
         super::WatchMetrics::new(&prometheus::Registry::new()).expect("fresh names"),

@@ -99,7 +99,7 @@ impl Subresource for Binding {
             return Err(Status::bad_request("name in URL does not match name in Binding object"));
         }
         let name = if info.name.is_empty() { object::name(&binding).to_owned() } else { info.name.clone() };
-        admit(&self.deps, &ctx, "Binding", "v1", &mut binding, dry_run).await?;
+        admit(&request.admission, &ctx, "Binding", "v1", &mut binding, dry_run).await?;
         let errors = validate(&binding);
         if !errors.is_empty() {
             return Err(Status::invalid("", "Binding", &name, &errors));

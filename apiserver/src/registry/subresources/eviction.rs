@@ -289,7 +289,7 @@ impl Subresource for Eviction {
             ));
         }
         let dry_run = asked.iter().any(|d| d == "All") || said.contains(&"All");
-        admit(&self.deps, &ctx, "Eviction", "v1", &mut eviction, dry_run).await?;
+        admit(&request.admission, &ctx, "Eviction", "v1", &mut eviction, dry_run).await?;
         let pods = self.deps.registry.store("", "pods");
         let given = field(&options, "preconditions");
         let own = |key: &str| given.get(key).and_then(Value::as_str).map(str::to_owned);

@@ -21,7 +21,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use serde_json::Value;
 
 use super::deps::Deps;
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Chain, Operation};
 use crate::cacher::{Decision, Update};
 use crate::endpoints::query::{Query, WriteOptions};
 use crate::endpoints::{Expected, read_type};
@@ -185,7 +185,7 @@ where
 
 /// Runs admission over the body of a create on a subresource.
 pub(super) async fn admit(
-    deps: &Deps,
+    chain: &Chain,
     ctx: &RequestContext,
     kind: &str,
     version: &str,
@@ -207,6 +207,6 @@ pub(super) async fn admit(
         old_object: None,
         dry_run,
     };
-    deps.chain.admit(&mut attributes).await?;
-    deps.chain.validate(&attributes).await
+    chain.admit(&mut attributes).await?;
+    chain.validate(&attributes).await
 }

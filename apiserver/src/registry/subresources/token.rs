@@ -173,7 +173,7 @@ impl Subresource for Token {
         if !errors.is_empty() {
             return Err(Status::invalid(GROUP, "TokenRequest", "", &errors));
         }
-        admit(&self.deps, &ctx, "TokenRequest", "v1", &mut body, options.dry_run).await?;
+        admit(&request.admission, &ctx, "TokenRequest", "v1", &mut body, options.dry_run).await?;
         let mut bindings = Bindings {
             namespace: info.namespace.clone(),
             service_account: reference(&account),

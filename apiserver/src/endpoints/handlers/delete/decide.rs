@@ -13,6 +13,25 @@ pub(super) enum Decided {
     Keep(Object),
 }
 
+fn positive(grace: i64) -> i64 {
+    if grace < 0 { 1 } else { grace }
+}
+
+/// The grace that a deleted object still has.
+fn pending_grace(object: &Object) -> i64 {
+    positive(metadata::deletion_grace(object).unwrap_or(0))
+}
+
+/// The object is deleted already, and this delete brings its end no nearer: it changes nothing.
+pub(super) fn is_pending(strategy: &dyn Strategy, object: &Object, options: &DeleteOptions) -> bool {
+    if !metadata::is_deleting(object) {
+        return false;
+    }
+    let pending = pending_grace(object);
+    let sooner = options.grace_seconds.is_some_and(|grace| positive(grace) < pending);
+    strategy.holds_deletion(object) || (pending != 0 && !sooner)
+}
+
 /// What a delete makes of an object.
 pub(super) fn decide(
     strategy: &dyn Strategy,
@@ -20,21 +39,14 @@ pub(super) fn decide(
     options: &DeleteOptions,
     now: Timestamp,
 ) -> Decided {
-    let requested = options.grace_seconds.map(|grace| if grace < 0 { 1 } else { grace });
+    if is_pending(strategy, &object, options) {
+        return Decided::Keep(object);
+    }
+    let requested = options.grace_seconds.map(positive);
     let mut graceful = None;
     if metadata::is_deleting(&object) {
-        if strategy.holds_deletion(&object) {
-            return Decided::Keep(object);
-        }
-        let pending = metadata::deletion_grace(&object).unwrap_or(0);
-        let pending = if pending < 0 { 1 } else { pending };
-        if pending != 0 {
-            match requested {
-                Some(grace) if grace < pending => {
-                    graceful = Some(shorten(&mut object, pending, grace, now));
-                }
-                _ => return Decided::Keep(object),
-            }
+        if let (pending @ 1.., Some(grace)) = (pending_grace(&object), requested) {
+            graceful = Some(shorten(&mut object, pending, grace, now));
         }
     } else if let Some(grace) = strategy.graceful_delete_seconds(&object, requested) {
         bump_generation(&mut object);

@@ -23,7 +23,7 @@ use crate::cacher::{Decision, Outcome, Preconditions, Update};
 use crate::object::{Object, metadata_mut, name, resource_version, uid};
 use crate::request::{ApiRequest, Response};
 
-use decide::{Decided, decide};
+use decide::{Decided, decide, is_pending};
 
 /// What a delete did.
 pub(super) enum Deleted {
@@ -53,14 +53,14 @@ pub(in super::super) async fn serve(scope: &Scope<'_>, request: ApiRequest) -> R
     }
 }
 
-/// Deletes one object.
+/// Deletes one object. Admission is told the name of the request, which a whole list's has none of.
 pub(super) async fn delete(
     scope: &Scope<'_>,
     name: &str,
     options: &DeleteOptions,
 ) -> Result<Deleted, Status> {
     let store = scope.store()?;
-    let mut deleting = Deleting { scope, name, options, last: Value::Null };
+    let mut deleting = Deleting { scope, options, last: Value::Null };
     if options.dry_run {
         let current =
             store.get(&scope.namespace, name, None).await.map_err(|status| scope.renamed(status))?.tree();
@@ -92,7 +92,6 @@ pub(super) async fn delete(
 
 struct Deleting<'s, 'a> {
     scope: &'s Scope<'a>,
-    name: &'s str,
     options: &'s DeleteOptions,
     last: Object,
 }
@@ -103,19 +102,28 @@ impl Update for Deleting<'_, '_> {
         let scope = self.scope;
         let Some(object) = current else { return Err(scope.not_found()) };
         check(scope, &self.options.preconditions, &object)?;
-        let dry_run = self.options.dry_run;
-        let chain = &scope.server.admission;
-        let mut attributes =
-            write::attributes(scope, Operation::Delete, self.name, None, Some(&object), dry_run);
-        chain.admit(&mut attributes).await?;
-        chain.validate(&attributes).await?;
-        let decision = decide(scope.def.strategy.as_ref(), object, self.options, Timestamp::now());
+        let strategy = scope.def.strategy.as_ref();
+        if !is_pending(strategy, &object, self.options) {
+            self.admit(&object).await?;
+        }
+        let decision = decide(strategy, object, self.options, Timestamp::now());
         if let Decided::Delete(object) = decision {
             self.last = object;
             return Ok(Decision::Delete);
         }
         let Decided::Keep(object) = decision else { return Err(scope.not_found()) };
-        Ok(Decision::Write { ttl_seconds: scope.def.strategy.ttl_seconds(&object), object })
+        Ok(Decision::Write { ttl_seconds: strategy.ttl_seconds(&object), object })
+    }
+}
+
+impl Deleting<'_, '_> {
+    async fn admit(&self, object: &Object) -> Result<(), Status> {
+        let (scope, dry_run) = (self.scope, self.options.dry_run);
+        let chain = &scope.server.admission;
+        let mut attributes =
+            write::attributes(scope, Operation::Delete, &scope.name, None, Some(object), dry_run);
+        chain.admit(&mut attributes).await?;
+        chain.validate(&attributes).await
     }
 }
 

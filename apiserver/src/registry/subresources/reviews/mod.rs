@@ -160,7 +160,7 @@ impl Subresource for Review {
         }
         self.check(&kind, &review, namespace)?;
         let version = request.def.version.clone();
-        admit(&self.deps, &ctx, &kind, &version, &mut review, options.dry_run).await?;
+        admit(&request.admission, &ctx, &kind, &version, &mut review, options.dry_run).await?;
         match self.question {
             Question::Token => self.token(&mut review).await,
             Question::SelfSubject => {

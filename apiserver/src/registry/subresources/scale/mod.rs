@@ -8,8 +8,7 @@ use async_trait::async_trait;
 use common::status::Status;
 use serde_json::{Value, json};
 
-use super::{Change, answer};
-use crate::cacher::{Decision, Preconditions};
+use super::answer;
 use crate::fieldmanager::Element;
 use crate::object::Object;
 use crate::registry::deps::Deps;
@@ -21,17 +20,20 @@ use crate::registry::tree::{at, field, set, string_map, struct_mut};
 use crate::request::Response;
 use crate::resources::{Strategy, Subresource, SubresourceRequest};
 
-use write::{ScaleWrite, Scaled, replicas};
+use write::{Scalable, Scaled};
 
 pub struct Scale {
     deps: Arc<Deps>,
     group: String,
     resource: String,
+    strategy: KindStrategy,
 }
 
 impl Scale {
     pub fn new(deps: Arc<Deps>, group: &str, resource: &str) -> Self {
-        Self { deps, group: group.to_owned(), resource: resource.to_owned() }
+        let gated = Gated::new(Arc::clone(&deps.features), group, resource);
+        let strategy = KindStrategy::new(table::rules(group, resource)).gated(gated);
+        Self { deps, group: group.to_owned(), resource: resource.to_owned(), strategy }
     }
 }
 
@@ -58,11 +60,26 @@ pub(super) fn scale_of(object: &Object) -> Value {
         "status": {"replicas": running, "selector": selector}})
 }
 
+impl Scalable for Scale {
+    fn scale_of(&self, object: &Object) -> Value {
+        scale_of(object)
+    }
+
+    fn set_replicas(&self, object: &mut Object, replicas: i64) {
+        if let Some(spec) = struct_mut(object, "spec") {
+            set(spec, "replicas", replicas);
+        }
+    }
+
+    fn strategy(&self) -> &dyn Strategy {
+        &self.strategy
+    }
+}
+
 #[async_trait]
 impl Subresource for Scale {
     async fn serve(&self, request: SubresourceRequest) -> Result<Response, Status> {
-        let ctx = request.request.ctx.clone();
-        let info = &ctx.info;
+        let info = &request.ctx().info;
         let store = self.deps.registry.store(&self.group, &self.resource);
         if info.verb == "get" {
             let object = store.get(&info.namespace, &info.name, None).await?;
@@ -71,39 +88,18 @@ impl Subresource for Scale {
         let api_version = request.def.api_version();
         let path = vec![Element::field("spec"), Element::field("replicas")];
         let scaled = Scaled {
-            group: &self.group,
-            resource: &self.resource,
+            group: self.group.clone(),
+            resource: self.resource.clone(),
             mappings: vec![(api_version.clone(), Some(path))],
             api_version,
         };
-        let write = ScaleWrite::read(scaled, self.deps.schema.clone(), request.request).await?;
-        let gated = Gated::new(Arc::clone(&self.deps.features), &self.group, &self.resource);
-        let strategy = KindStrategy::new(table::rules(&self.group, &self.resource)).gated(gated);
-        let apply = |object: Object| -> Result<Object, Status> {
-            let wanted = write.wanted(&object, scale_of(&object))?;
-            let replicas = replicas(&wanted)?;
-            let mut new = object.clone();
-            write.note(&mut new, &wanted)?;
-            if let Some(spec) = struct_mut(&mut new, "spec") {
-                set(spec, "replicas", replicas);
-            }
-            strategy.prepare_for_update(&mut new, &object);
-            Ok(new)
-        };
-        if write.dry_run() {
-            let object = store.get(&info.namespace, &info.name, None).await?;
-            return Ok(answer(200, &scale_of(&apply(object.tree())?)));
-        }
-        let mut change = Change(|object| Ok(Decision::Write { object: apply(object)?, ttl_seconds: None }));
-        let (object, _) = store
-            .guaranteed_update(&info.namespace, &info.name, &Preconditions::default(), false, &mut change)
-            .await?;
-        Ok(answer(200, &scale_of(&object.tree())))
+        write::serve(self, scaled, store.as_ref(), self.deps.schema.clone(), request).await
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::write::replicas;
     use super::*;
 
     #[test]

@@ -1,18 +1,25 @@
-//! One write of a Scale: what the client wants it to be, and who owns the replicas then. The same for workloads
-//! and custom resources; where the number stands is the caller's.
+//! One write of a Scale: what the client wants it to be, admission, and who owns the replicas then. The same for
+//! workloads and custom resources; where the number stands is said by what is scaled.
+//!
+//! Admission sees Scales, never the object around them, as upstream.
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use common::status::{FieldErrors, Status};
 use serde_json::Value;
 
+use crate::admission::{Attributes, Chain, Operation};
+use crate::cacher::{Decision, ObjectStore, Preconditions, Update};
 use crate::endpoints::query::{Query, WriteOptions};
 use crate::endpoints::{APPLY_PATCH, Expected, Patch, negotiation, read_type};
 use crate::fieldmanager::{Applied, Element, FieldManager, Version, manager_name, scale as owners};
 use crate::object::{self, Object};
+use crate::registry::subresources::answer;
 use crate::registry::tree::{at, field, int};
-use crate::request::{ApiRequest, RequestContext};
+use crate::request::{ApiRequest, RequestContext, Response};
 use crate::resources::schema::Schema;
+use crate::resources::{GroupResource, ResourceDef, Strategy, SubresourceRequest};
 
 const TYPE: &str = "io.k8s.api.autoscaling.v1.Scale";
 const API_VERSION: &str = "autoscaling/v1";
@@ -29,17 +36,135 @@ const CONFLICT: &str =
 pub type Mappings = Vec<(String, Option<Vec<Element>>)>;
 
 /// What is scaled.
-pub struct Scaled<'s> {
-    pub group: &'s str,
-    pub resource: &'s str,
+pub struct Scaled {
+    pub group: String,
+    pub resource: String,
     /// The resource's `apiVersion` of the request.
     pub api_version: String,
     pub mappings: Mappings,
 }
 
+/// How a kind of objects is scaled.
+pub trait Scalable: Send + Sync {
+    /// The Scale of an object, as it is shown.
+    fn scale_of(&self, object: &Object) -> Value;
+
+    /// The Scale that a write starts from.
+    fn before(&self, object: &Object) -> Value {
+        self.scale_of(object)
+    }
+
+    /// Whether a Scale is one that this kind can have.
+    ///
+    /// # Errors
+    /// 400 when it is not.
+    fn check(&self, _scale: &Value) -> Result<(), Status> {
+        Ok(())
+    }
+
+    fn set_replicas(&self, object: &mut Object, replicas: i64);
+
+    /// The rules of the object around the Scale.
+    fn strategy(&self) -> &dyn Strategy;
+}
+
+/// Serves an update or a patch of a Scale.
+///
+/// # Errors
+/// As for every write; 404 when there is nothing to scale.
+pub async fn serve(
+    scalable: &dyn Scalable,
+    scaled: Scaled,
+    store: &dyn ObjectStore,
+    schema: Arc<Schema>,
+    request: SubresourceRequest,
+) -> Result<Response, Status> {
+    let SubresourceRequest { def, admission: chain, request } = request;
+    let ctx = request.ctx.clone();
+    let write = ScaleWrite::read(scaled, schema, request).await?;
+    let dry_run = write.options.dry_run;
+    let mut writing = Writing { scalable, write, chain, def };
+    let (namespace, name) = (&ctx.info.namespace, &ctx.info.name);
+    if dry_run {
+        let current = store.get(namespace, name, None).await?.tree();
+        return Ok(answer(200, &scalable.scale_of(&writing.changed(&current).await?)));
+    }
+    let (object, _) =
+        store.guaranteed_update(namespace, name, &Preconditions::default(), false, &mut writing).await?;
+    Ok(answer(200, &scalable.scale_of(&object.tree())))
+}
+
+/// The function of a Scale's guaranteed update.
+struct Writing<'s> {
+    scalable: &'s dyn Scalable,
+    write: ScaleWrite,
+    chain: Chain,
+    def: Arc<ResourceDef>,
+}
+
+impl Writing<'_> {
+    /// The object with the Scale that is wanted, admitted and valid.
+    async fn changed(&self, object: &Object) -> Result<Object, Status> {
+        let (write, scalable) = (&self.write, self.scalable);
+        let before = write.owned(object, scalable.before(object))?;
+        let mut wanted = write.wanted(object, &before)?;
+        self.chain.admit(&mut self.attributes(&mut wanted, &before)).await?;
+        scalable.check(&wanted)?;
+        let replicas = replicas(&wanted)?;
+        write.check(object, &wanted)?;
+        let mut new = object.clone();
+        write.note(&mut new, &wanted)?;
+        scalable.set_replicas(&mut new, replicas);
+        self.apply_rules(&mut new, object)?;
+        let (mut scale, before) = (scalable.scale_of(&new), scalable.scale_of(object));
+        self.chain.validate(&self.attributes(&mut scale, &before)).await?;
+        Ok(new)
+    }
+
+    /// # Errors
+    /// 422 when the rules of the object forbid the change.
+    fn apply_rules(&self, new: &mut Object, old: &Object) -> Result<(), Status> {
+        let strategy = self.scalable.strategy();
+        strategy.prepare_for_update(new, old);
+        let errors = strategy.validate_update(new, old);
+        if !errors.is_empty() {
+            return Err(Status::invalid(&self.def.group, &self.def.kind, object::name(old), &errors));
+        }
+        let warnings = strategy.warnings(new, Some(old));
+        warnings.into_iter().for_each(|warning| self.write.ctx.warn(warning));
+        Ok(())
+    }
+
+    fn attributes<'a>(&'a self, scale: &'a mut Object, before: &'a Object) -> Attributes<'a> {
+        let write = &self.write;
+        let info = &write.ctx.info;
+        Attributes {
+            ctx: &write.ctx,
+            operation: Operation::Update,
+            resource: GroupResource::new(&write.scaled.group, &write.scaled.resource),
+            version: self.def.version.clone(),
+            kind: "Scale".to_owned(),
+            subresource: info.subresource.clone(),
+            namespace: info.namespace.clone(),
+            name: info.name.clone(),
+            object: Some(scale),
+            old_object: Some(before),
+            dry_run: write.options.dry_run,
+        }
+    }
+}
+
+#[async_trait]
+impl Update for Writing<'_> {
+    async fn apply(&mut self, current: Option<Object>) -> Result<Decision, Status> {
+        let current = current.ok_or_else(|| Status::internal("the object to scale does not exist"))?;
+        Ok(Decision::Write { object: self.changed(&current).await?, ttl_seconds: None })
+    }
+}
+
 /// A request that was read.
-pub struct ScaleWrite<'s> {
-    scaled: Scaled<'s>,
+struct ScaleWrite {
+    scaled: Scaled,
     ctx: Arc<RequestContext>,
     schema: Arc<Schema>,
     change: Change,
@@ -53,10 +178,10 @@ enum Change {
     Apply(Value),
 }
 
-impl<'s> ScaleWrite<'s> {
+impl ScaleWrite {
     /// # Errors
     /// 400 for a body that cannot be read, 415 for one of another type, 422 for options that do not exist.
-    pub async fn read(scaled: Scaled<'s>, schema: Arc<Schema>, request: ApiRequest) -> Result<Self, Status> {
+    async fn read(scaled: Scaled, schema: Arc<Schema>, request: ApiRequest) -> Result<Self, Status> {
         let ApiRequest { ctx, parts, body } = request;
         let query = Query::parse(&ctx.query);
         let media_type = negotiation::media_type(&parts.headers);
@@ -86,37 +211,38 @@ impl<'s> ScaleWrite<'s> {
         Ok(Self { scaled, ctx, schema, change, options, now })
     }
 
-    pub fn dry_run(&self) -> bool {
-        self.options.dry_run
+    /// A Scale of `object` that says who owns it.
+    fn owned(&self, object: &Object, mut scale: Value) -> Result<Value, Status> {
+        let entries = at(object, &["metadata", "managedFields"]);
+        if let Some(entries) = owners::to_scale(entries, &self.scaled.mappings).map_err(Status::internal)? {
+            object::metadata_mut(&mut scale).insert("managedFields".to_owned(), entries);
+        }
+        Ok(scale)
     }
 
     /// The Scale that `object` is to have; `scale` is the one it has.
     ///
     /// # Errors
-    /// 400 for another object's Scale, 409 for one of a state that is no more or when fields are owned by others.
-    pub fn wanted(&self, object: &Object, mut scale: Value) -> Result<Value, Status> {
-        let entries = at(object, &["metadata", "managedFields"]);
-        if let Some(entries) = owners::to_scale(entries, &self.scaled.mappings).map_err(Status::internal)? {
-            object::metadata_mut(&mut scale).insert("managedFields".to_owned(), entries);
-        }
+    /// 400 for another object's Scale, 409 when fields are owned by others.
+    fn wanted(&self, object: &Object, scale: &Value) -> Result<Value, Status> {
         let manager = manager_name(&self.options.field_manager, &self.ctx.user_agent);
         let wanted = match &self.change {
-            Change::Whole(wanted) => self.updated(&scale, wanted.clone(), &manager)?,
+            Change::Whole(wanted) => self.updated(scale, wanted.clone(), &manager)?,
             Change::Patch(patch) => {
                 let id = self.schema.id(TYPE).ok_or_else(no_type)?;
                 let validation = self.options.field_validation;
                 let wanted = patch.apply_to(&self.schema, id, scale.clone(), &self.ctx, validation)?;
-                self.updated(&scale, wanted, &manager)?
+                self.updated(scale, wanted, &manager)?
             }
             Change::Apply(patch) => {
                 let force = self.options.force;
                 let applied =
-                    self.with(|fields| fields.apply(Some(&scale), patch, &manager, force, &self.now))?;
+                    self.with(|fields| fields.apply(Some(scale), patch, &manager, force, &self.now))?;
                 let (Applied::New(wanted) | Applied::Unchanged(wanted)) = applied?;
                 wanted
             }
         };
-        self.check(object, &wanted)?;
+        check_name(object, &wanted)?;
         Ok(wanted)
     }
 
@@ -131,25 +257,11 @@ impl<'s> ScaleWrite<'s> {
         Ok(work(&FieldManager::new(version, &|_| None, "scale", &[])))
     }
 
+    /// # Errors
+    /// 409 for a Scale of a state that is no more, or of another object of the name.
     fn check(&self, object: &Object, wanted: &Value) -> Result<(), Status> {
-        let (name, said) = (object::name(object), object::name(wanted));
-        if said.is_empty() {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({name} based on URL) was undeterminable: name must be provided"
-            )));
-        }
-        if said != name {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({said}) does not match the name on the URL ({name})"
-            )));
-        }
-        let namespace = object::namespace(wanted);
-        if !namespace.is_empty() && namespace != object::namespace(object) {
-            return Err(Status::bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request",
-            ));
-        }
-        let conflict = |why: &str| Err(Status::conflict(self.scaled.group, self.scaled.resource, name, why));
+        let Scaled { group, resource, .. } = &self.scaled;
+        let conflict = |why: &str| Err(Status::conflict(group, resource, object::name(object), why));
         let version = object::resource_version(wanted);
         if !version.is_empty() && version != object::resource_version(object) {
             return conflict(CONFLICT);
@@ -167,7 +279,7 @@ impl<'s> ScaleWrite<'s> {
     ///
     /// # Errors
     /// 500 when entries cannot be read.
-    pub fn note(&self, object: &mut Object, wanted: &Value) -> Result<(), Status> {
+    fn note(&self, object: &mut Object, wanted: &Value) -> Result<(), Status> {
         let of_scale = at(wanted, &["metadata", "managedFields"]);
         let entries = at(object, &["metadata", "managedFields"]);
         let Scaled { api_version, mappings, .. } = &self.scaled;
@@ -182,6 +294,29 @@ impl<'s> ScaleWrite<'s> {
     }
 }
 
+/// # Errors
+/// 400 for the Scale of another object.
+fn check_name(object: &Object, wanted: &Value) -> Result<(), Status> {
+    let (name, said) = (object::name(object), object::name(wanted));
+    if said.is_empty() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )));
+    }
+    if said != name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({said}) does not match the name on the URL ({name})"
+        )));
+    }
+    let namespace = object::namespace(wanted);
+    if !namespace.is_empty() && namespace != object::namespace(object) {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    Ok(())
+}
+
 fn no_type() -> Status {
     Status::internal(format!("no type {TYPE} in the schema"))
 }
@@ -190,7 +325,7 @@ fn no_type() -> Status {
 ///
 /// # Errors
 /// 422 for fewer than none.
-pub fn replicas(scale: &Value) -> Result<i64, Status> {
+pub(super) fn replicas(scale: &Value) -> Result<i64, Status> {
     let replicas = int(field(scale, "spec"), "replicas").unwrap_or(0);
     if replicas < 0 {
         let mut errors = FieldErrors::new();
