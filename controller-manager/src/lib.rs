@@ -29,3 +29,4 @@ pub mod serviceaccount;
 pub mod servicecidrs;
 pub mod tainteviction;
 pub mod views;
+pub mod volume;

@@ -4,7 +4,7 @@ use crate::daemon::Context;
 use crate::{
     bootstrap, certificates, clusterroleaggregation, deployment, endpoint, endpointslice, garbagecollector,
     namespace, nodeipam, nodelifecycle, podgc, replicaset, resourcequota, rootca, serviceaccount,
-    servicecidrs, tainteviction,
+    servicecidrs, tainteviction, volume,
 };
 
 /// One controller.
@@ -91,6 +91,18 @@ pub const CONTROLLERS: &[Row] = &[
         "service-cidrs-controller",
         servicecidrs::start,
     ),
+    row(
+        "persistentvolumeclaim-protection-controller",
+        "pvc-protection",
+        "pvc-protection-controller",
+        volume::pvcprotection::start,
+    ),
+    row(
+        "persistentvolume-protection-controller",
+        "pv-protection",
+        "pv-protection-controller",
+        volume::pvprotection::start,
+    ),
     row("bootstrap-signer-controller", "bootstrapsigner", "bootstrap-signer", bootstrap::signer::start)
         .when_named(),
     row("token-cleaner-controller", "tokencleaner", "token-cleaner", bootstrap::cleaner::start).when_named(),
@@ -109,8 +121,6 @@ const UPSTREAM_ONLY: &[&str] = &[
     "persistentvolume-attach-detach-controller",
     "persistentvolume-binder-controller",
     "persistentvolume-expander-controller",
-    "persistentvolume-protection-controller",
-    "persistentvolumeclaim-protection-controller",
     "replicationcontroller-controller",
     "resourceclaim-controller",
     "serviceaccount-token-controller",

@@ -5,7 +5,9 @@
 //! in it makes it conditional, which the server answers with 409 Conflict.
 
 use kube::Client;
-use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::api::{
+    DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
+};
 use kube::core::Request;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -53,6 +55,17 @@ impl Rest {
             Err(error) if super::is_not_found(&error) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// All objects of a namespace, past the caches.
+    pub async fn list<K: View>(&self, namespace: &str) -> kube::Result<Vec<K>> {
+        #[derive(serde::Deserialize)]
+        #[serde(bound = "K: View")]
+        struct List<K> {
+            items: Vec<K>,
+        }
+        let list: List<K> = self.send(request::<K>(namespace).list(&ListParams::default())).await?;
+        Ok(list.items)
     }
 
     pub async fn create<K: View>(&self, namespace: &str, body: &Value) -> kube::Result<K> {

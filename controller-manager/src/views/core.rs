@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time
 use serde::{Deserialize, Serialize};
 
 use super::nullable;
+use super::storage::{self, PodClaim};
 use crate::controller::View;
 
 /// The part every condition has.
@@ -51,6 +52,9 @@ pub struct PodSpec {
     pub init_containers: Vec<ContainerView>,
     #[serde(deserialize_with = "nullable")]
     pub tolerations: Vec<Toleration>,
+    /// Of `volumes`.
+    #[serde(rename = "volumes", deserialize_with = "storage::claims")]
+    pub claims: Vec<PodClaim>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

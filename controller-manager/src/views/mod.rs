@@ -8,6 +8,7 @@ mod core;
 mod network;
 mod policy;
 mod rbac;
+mod storage;
 mod template;
 mod workload;
 
@@ -23,6 +24,7 @@ pub use network::{
 };
 pub use policy::{CertificateSigningRequest, CsrSpec, CsrStatus};
 pub use rbac::{AggregationRule, ClusterRole, PolicyRule};
+pub use storage::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeStatus, PodClaim};
 pub use template::{POD_TEMPLATE_HASH, Template};
 pub use workload::{
     Deployment, DeploymentSpec, DeploymentStatus, ReplicaSet, ReplicaSetSpec, ReplicaSetStatus,
