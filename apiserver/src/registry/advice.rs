@@ -192,6 +192,18 @@ pub fn of_service(service: &Object, _: Old<'_>) -> Vec<String> {
     out
 }
 
+pub fn of_pod_status(pod: &Object) -> Vec<String> {
+    let status = At::root(pod).at("status");
+    let listed = ["podIPs", "hostIPs"].into_iter().flat_map(|key| status.each(key));
+    listed.filter_map(|entry| address_advice(&entry.under("ip"), entry.text("ip"))).collect()
+}
+
+/// Of a service or an ingress; upstream names the entry, not its field.
+pub fn of_load_balancer(object: &Object) -> Vec<String> {
+    let entries = At::root(object).at("status").at("loadBalancer").each("ingress");
+    entries.iter().filter_map(|entry| address_advice(&entry.path, entry.text("ip"))).collect()
+}
+
 pub fn of_network_policy(policy: &Object, _: Old<'_>) -> Vec<String> {
     let spec = At::root(policy).at("spec");
     let mut out = Vec::new();
@@ -286,6 +298,25 @@ pub fn of_admission(object: &Object, _: Old<'_>) -> Vec<String> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn addresses_in_a_status_are_commented() {
+        let status = json!({"status": {"podIPs": [{"ip": "10.0.0.1"}, {"ip": "FD00::1"}],
+            "hostIPs": [{"ip": "010.0.0.1"}], "loadBalancer": {"ingress": [{"hostname": "a"}, {"ip": "::ffff:1.2.3.4"}]}}});
+        assert_eq!(
+            of_pod_status(&status),
+            [
+                "status.podIPs[1].ip: IPv6 address \"FD00::1\" should be in RFC 5952 canonical format (\"fd00::1\")",
+                "status.hostIPs[0].ip: non-standard IP address \"010.0.0.1\" is invalid: use \"10.0.0.1\"",
+            ]
+        );
+        assert_eq!(
+            of_load_balancer(&status),
+            [
+                "status.loadBalancer.ingress[1]: non-standard IP address \"::ffff:1.2.3.4\" is invalid: use \"1.2.3.4\""
+            ]
+        );
+    }
 
     #[test]
     fn objects_are_commented_in_upstreams_words() {

@@ -7,12 +7,14 @@ use super::checks::At;
 use super::names;
 use super::others::defaults;
 use super::rules::Rules;
-use super::tree::{field, items, same, set, text};
+use super::tree::{annotation, field, items, same, set, text};
 use crate::object::{self, Object};
 
 const PRECEDENCE_MAX: i64 = 10_000;
 const QUEUES_MAX: i64 = 10_000_000;
 const HASH_BITS_MAX: i64 = 60;
+/// How v1beta3 said that zero shares are meant.
+const PRESERVE_ZERO: &str = "flowcontrol.k8s.io/v1beta3-preserve-zero-concurrency-shares";
 const VERBS: [&str; 9] =
     ["get", "list", "create", "update", "delete", "deletecollection", "patch", "watch", "proxy"];
 
@@ -33,6 +35,9 @@ pub const FLOW_SCHEMA: Rules = Rules {
 pub const PRIORITY_LEVEL: Rules = Rules {
     default: defaults::priority_level,
     validate: |level, errors| {
+        if annotation(level, PRESERVE_ZERO).is_some() {
+            errors.forbidden("metadata.annotations", format!("annotation '{PRESERVE_ZERO}' is forbidden"));
+        }
         let spec = At::root(level).at("spec");
         let name = object::name(level);
         level_spec(&spec, name, errors);
@@ -393,6 +398,14 @@ mod tests {
             assert_eq!(found(PRIORITY_LEVEL, &json!({"metadata": {"name": "a"}, "spec": spec})), expected);
         };
         check(json!({"type": "Limited", "limited": {"limitResponse": {"type": "Reject"}}}), &[]);
+        let annotated = json!({"metadata": {"name": "a", "annotations": {PRESERVE_ZERO: ""}},
+            "spec": {"type": "Limited", "limited": {"limitResponse": {"type": "Reject"}}}});
+        assert_eq!(
+            found(PRIORITY_LEVEL, &annotated),
+            [
+                "metadata.annotations: Forbidden: annotation 'flowcontrol.k8s.io/v1beta3-preserve-zero-concurrency-shares' is forbidden"
+            ]
+        );
         check(
             json!({"type": "Limited"}),
             &["spec.limited: Required value: must not be empty when type is Limited"],

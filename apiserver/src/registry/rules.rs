@@ -67,6 +67,8 @@ pub struct Rules {
     /// Sorts of errors that an update may keep once the old object has one of the sort.
     pub tolerated: &'static [Sort],
     pub warnings: fn(&Object, Option<&Object>) -> Vec<String>,
+    /// Of an update of the status subresource.
+    pub status_warnings: fn(&Object) -> Vec<String>,
     pub grace: Option<fn(&Object, Option<i64>) -> Option<i64>>,
     pub ttl: fn(&Object) -> Option<u64>,
     pub status: StatusRule,
@@ -102,6 +104,7 @@ impl Rules {
         name: names::dns1123_subdomain,
         tolerated: &[],
         warnings: |_, _| Vec::new(),
+        status_warnings: |_| Vec::new(),
         grace: None,
         ttl: |_| None,
         status: StatusRule::Open,
@@ -314,6 +317,10 @@ impl Strategy for StatusStrategy {
         (self.rules.validate_status)(object, old, &mut errors);
         (self.rules.gated_status)(object, old, &self.gated.features, &mut errors);
         errors
+    }
+
+    fn warnings(&self, object: &Object, _old: Option<&Object>) -> Vec<String> {
+        (self.rules.status_warnings)(object)
     }
 
     fn allow_unconditional_update(&self) -> bool {

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use common::status::FieldErrors;
 use serde_json::Value;
 
+use super::key_pair;
 use crate::object::Object;
 use crate::registry::names;
 use crate::registry::rules::Rules;
@@ -21,6 +22,7 @@ pub const CONFIG_MAP: Rules = Rules {
 pub const SECRET: Rules = Rules {
     default: default_secret,
     validate: validate_secret,
+    warnings: |secret, _| certificate_advice(secret).into_iter().collect(),
     prepare_update: |new, old| {
         if text(new, "type").is_empty() {
             super::super::tree::carry(new, old, "type");
@@ -122,7 +124,9 @@ fn validate_secret(secret: &Object, errors: &mut FieldErrors) {
             need("username");
             need("password");
         }
-        "kubernetes.io/ssh-auth" => need("ssh-privatekey"),
+        "kubernetes.io/ssh-auth" if text(data, "ssh-privatekey").is_empty() => {
+            errors.required("data[ssh-privatekey]", "");
+        }
         "kubernetes.io/tls" => {
             need("tls.crt");
             need("tls.key");
@@ -138,9 +142,20 @@ fn validate_secret(secret: &Object, errors: &mut FieldErrors) {
 
 fn json_value(data: &Value, key: &str, errors: &mut FieldErrors) {
     let Some(bytes) = field(data, key).as_str().and_then(|t| STANDARD.decode(t).ok()) else { return };
-    if let Err(error) = serde_json::from_slice::<serde_json::Map<String, Value>>(&bytes) {
-        errors.invalid(format!("data[{key}]"), "<secret contents redacted>", error.to_string());
+    // Go reads null as an empty map.
+    if let Err(error) = serde_json::from_slice::<Option<serde_json::Map<String, Value>>>(&bytes) {
+        let why = if error.is_eof() { "unexpected end of JSON input".to_owned() } else { error.to_string() };
+        errors.invalid(format!("data[{key}]"), "<secret contents redacted>", why);
     }
+}
+
+/// Whether the key of a TLS secret is that of its certificate.
+fn certificate_advice(secret: &Object) -> Option<String> {
+    if text(secret, "type") != "kubernetes.io/tls" {
+        return None;
+    }
+    let bytes = |key: &str| STANDARD.decode(text(field(secret, "data"), key)).unwrap_or_default();
+    key_pair::problem(&bytes("tls.crt"), &bytes("tls.key"))
 }
 
 #[cfg(test)]
@@ -153,6 +168,36 @@ mod tests {
         let mut secret = json!({"data": {"a": "eA=="}, "stringData": {"a": "y", "b": "z"}});
         default_secret(&mut secret);
         assert_eq!(secret, json!({"type": "Opaque", "data": {"a": "eQ==", "b": "eg=="}}));
+    }
+
+    #[test]
+    fn contents_are_those_of_the_type() {
+        let check = |kind: &str, data: Value, expected: &[&str]| {
+            let secret = json!({"type": format!("kubernetes.io/{kind}"), "data": data});
+            assert_eq!(crate::registry::checks::found(SECRET, &secret), expected);
+        };
+        check("ssh-auth", json!({"ssh-privatekey": "eA=="}), &[]);
+        check("ssh-auth", json!({"ssh-privatekey": ""}), &["data[ssh-privatekey]: Required value"]);
+        check("ssh-auth", json!({}), &["data[ssh-privatekey]: Required value"]);
+        check("dockercfg", json!({".dockercfg": STANDARD.encode("null")}), &[]);
+        check("dockercfg", json!({".dockercfg": STANDARD.encode("{}")}), &[]);
+        check(
+            "dockerconfigjson",
+            json!({".dockerconfigjson": ""}),
+            &[
+                "data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": unexpected end of JSON input",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_certificate_with_the_key_of_another_is_commented() {
+        let of = |kind: &str| {
+            let secret = json!({"type": kind, "data": {"tls.crt": "eA==", "tls.key": "eA=="}});
+            (SECRET.warnings)(&secret, None)
+        };
+        assert_eq!(of("kubernetes.io/tls"), ["tls: failed to find any PEM data in certificate input"]);
+        assert!(of("Opaque").is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod endpoints;
 pub mod event;
+mod key_pair;
 pub mod namespace;
 pub mod node;
 pub mod pod;

@@ -7,7 +7,7 @@ use common::status::FieldErrors;
 use serde_json::Value;
 
 use super::IMMUTABLE;
-use crate::object::Object;
+use crate::object::{self, Object};
 use crate::registry::checks::{At, NONNEGATIVE};
 use crate::registry::names;
 use crate::registry::others::defaults;
@@ -67,9 +67,13 @@ fn quota_resource(name: &str) -> bool {
     QUOTA_RESOURCES.contains(&name) || huge_pages(name)
 }
 
+/// In Kubernetes' own name space (`IsNativeResource`).
+fn native(name: &str) -> bool {
+    !name.contains('/') || name.contains("kubernetes.io/")
+}
+
 fn extended(name: &str) -> bool {
-    name.contains('/')
-        && !name.contains("kubernetes.io/")
+    !native(name)
         && !name.starts_with("requests.")
         && names::qualified_name(&format!("requests.{name}")).is_empty()
 }
@@ -154,7 +158,7 @@ fn quota_spec(spec: &At<'_>, errors: &mut FieldErrors) {
             spec.invalid("scopes", "unsupported scope applied to resource", errors);
         }
     }
-    conflicts(spec, "scopes", &scopes, errors);
+    conflicts(spec, &spec.under("scopes"), &scopes, errors);
     let selector = spec.at("scopeSelector");
     if !selector.present() {
         return;
@@ -191,19 +195,29 @@ fn quota_spec(spec: &At<'_>, errors: &mut FieldErrors) {
         }
     }
     let named: Vec<&str> = requirements.iter().map(|r| r.text("scopeName")).collect();
-    conflicts(&selector, "matchExpressions", &named, errors);
+    conflicts(spec, &place.path, &named, errors);
 }
 
-fn conflicts(owner: &At<'_>, key: &str, scopes: &[&str], errors: &mut FieldErrors) {
+/// Scopes of which no pod has both. Upstream shows `spec.scopes`, whatever the path.
+fn conflicts(spec: &At<'_>, path: &str, scopes: &[&str], errors: &mut FieldErrors) {
     for (one, other) in [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")] {
         if scopes.contains(&one) && scopes.contains(&other) {
-            owner.invalid(key, "conflicting scopes", errors);
+            errors.invalid(path, field(spec.value, "scopes"), "conflicting scopes");
         }
     }
 }
 
-pub const LIMIT_RANGE: Rules =
-    Rules { default: defaults::limit_range, validate: limit_range, create_on_update: true, ..Rules::PLAIN };
+pub const LIMIT_RANGE: Rules = Rules {
+    default: defaults::limit_range,
+    prepare_create: |range| {
+        if object::name(range).is_empty() {
+            object::metadata_mut(range).insert("name".to_owned(), uuid::Uuid::new_v4().to_string().into());
+        }
+    },
+    validate: limit_range,
+    create_on_update: true,
+    ..Rules::PLAIN
+};
 
 const TYPES: [&str; 3] = ["Pod", "Container", "PersistentVolumeClaim"];
 const LISTS: [&str; 5] = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"];
@@ -318,7 +332,7 @@ fn limit_amounts(limit: &At<'_>, kind: &str, errors: &mut FieldErrors) {
                 }
             }
         }
-        let overcommits = !extended(name) && !resources::is_huge_page(name);
+        let overcommits = native(name) && !resources::is_huge_page(name);
         if let (Some((usual, usual_shown)), Some((wanted, shown))) = (default, request)
             && !overcommits
             && usual != wanted
@@ -363,6 +377,11 @@ mod tests {
         check(
             json!({"scopes": ["BestEffort", "NotBestEffort"]}),
             &["spec.scopes: Invalid value: [\"BestEffort\",\"NotBestEffort\"]: conflicting scopes"],
+        );
+        let exists = |scope: &str| json!({"scopeName": scope, "operator": "Exists"});
+        check(
+            json!({"scopeSelector": {"matchExpressions": [exists("Terminating"), exists("NotTerminating")]}}),
+            &["spec.scopeSelector.matchExpressions: Invalid value: null: conflicting scopes"],
         );
         check(
             json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}}),

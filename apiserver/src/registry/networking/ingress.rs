@@ -13,6 +13,7 @@ const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 const CONTROLLER_CHARACTERS_MAX: usize = 250;
 
 pub const INGRESS: Rules = Rules {
+    status_warnings: crate::registry::advice::of_load_balancer,
     validate: |ingress, errors| {
         spec_rules(&At::root(ingress).at("spec"), errors);
         let class = at(ingress, &["spec", "ingressClassName"]).as_str();

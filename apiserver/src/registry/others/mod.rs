@@ -5,7 +5,7 @@ pub mod certificates;
 pub mod defaults;
 pub mod pod_certificates;
 pub mod pod_groups;
-mod public_keys;
+pub mod public_keys;
 pub mod scheduling;
 pub mod signer_names;
 pub mod storage_versions;
@@ -13,6 +13,7 @@ pub mod trust_bundles;
 pub mod user_annotations;
 
 use common::status::FieldErrors;
+use semver::Version;
 
 use crate::object::Object;
 use crate::registry::checks::At;
@@ -59,25 +60,25 @@ pub const LEASE_CANDIDATE: Rules = Rules {
     validate: |candidate, errors| {
         let spec = At::root(candidate).at("spec");
         spec.required_text("leaseName", errors);
-        let version = |key: &str, errors: &mut FieldErrors| -> Option<[u64; 3]> {
+        // 0.0.0 for what is none.
+        let version = |key: &str, errors: &mut FieldErrors| -> Version {
             let text = spec.text(key);
-            let parsed = semantic_version(text);
+            let parsed = Version::parse(text).ok();
             if !text.is_empty() && parsed.is_none() {
                 spec.invalid(key, "must be a valid semantic version", errors);
             }
-            parsed
+            parsed.unwrap_or(Version::new(0, 0, 0))
         };
         let emulated = version("emulationVersion", errors);
         if spec.required_text("binaryVersion", errors) {
-            let binary = version("binaryVersion", errors).unwrap_or_default();
-            let wanted = spec.text("emulationVersion");
-            if !wanted.is_empty() && binary < emulated.unwrap_or_default() {
+            let binary = version("binaryVersion", errors);
+            if !spec.text("emulationVersion").is_empty() && binary.cmp_precedence(&emulated).is_lt() {
                 let detail = "must be greater than or equal to `emulationVersion`";
                 spec.invalid("binaryVersion", detail, errors);
             }
         }
         if spec.required_text("strategy", errors) {
-            if spec.text("strategy") == OLDEST && emulated.unwrap_or_default() == [0; 3] {
+            if spec.text("strategy") == OLDEST && emulated.cmp_precedence(&Version::new(0, 0, 0)).is_eq() {
                 let detail = "must be specified when `strategy` is 'OldestEmulationVersion'";
                 spec.required("emulationVersion", detail, errors);
             }
@@ -92,12 +93,59 @@ pub const LEASE_CANDIDATE: Rules = Rules {
     ..Rules::PLAIN
 };
 
-/// The three numbers of `1.2.3`, with or without a pre-release or build.
-fn semantic_version(text: &str) -> Option<[u64; 3]> {
-    let core = text.split(['-', '+']).next()?;
-    let numbers: Vec<u64> = core
-        .split('.')
-        .map(|part| (part == "0" || !part.starts_with('0')).then(|| part.parse().ok()).flatten())
-        .collect::<Option<_>>()?;
-    numbers.try_into().ok()
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::registry::checks::found;
+
+    #[test]
+    fn candidates_have_versions_in_order() {
+        let check = |binary: &str, emulated: &str, expected: &[&str]| {
+            let spec = json!({"leaseName": "l", "binaryVersion": binary, "emulationVersion": emulated,
+                "strategy": OLDEST});
+            assert_eq!(found(LEASE_CANDIDATE, &json!({ "spec": spec })), expected, "{binary} {emulated}");
+        };
+        check("1.36.0", "1.35.0", &[]);
+        check("1.36.0+build.1", "1.36.0+build.2", &[]);
+        check(
+            "1.36.0-alpha.1",
+            "1.36.0",
+            &[
+                "spec.binaryVersion: Invalid value: \"1.36.0-alpha.1\": must be greater than or equal to `emulationVersion`",
+            ],
+        );
+        check(
+            "1.36",
+            "01.1.1",
+            &[
+                "spec.emulationVersion: Invalid value: \"01.1.1\": must be a valid semantic version",
+                "spec.binaryVersion: Invalid value: \"1.36\": must be a valid semantic version",
+                "spec.emulationVersion: Required value: must be specified when `strategy` is 'OldestEmulationVersion'",
+            ],
+        );
+    }
+
+    #[test]
+    fn bad_leases_are_refused_in_upstreams_words() {
+        let check = |spec: Value, expected: &[&str]| {
+            assert_eq!(found(LEASE, &json!({ "spec": spec })), expected);
+        };
+        check(json!({"leaseDurationSeconds": 1, "leaseTransitions": 0, "strategy": "example.com/s"}), &[]);
+        check(
+            json!({"leaseDurationSeconds": 0, "leaseTransitions": -1, "preferredHolder": "h"}),
+            &[
+                "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0",
+                "spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0",
+                "spec.preferredHolder: Forbidden: may only be specified if `strategy` is defined",
+            ],
+        );
+        check(
+            json!({"strategy": ""}),
+            &[
+                "spec.strategy.strategy: Unsupported value: \"\": supported values: \"OldestEmulationVersion\"",
+            ],
+        );
+    }
 }

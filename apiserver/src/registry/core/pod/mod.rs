@@ -33,6 +33,7 @@ pub const RULES: Rules = Rules {
         }
     },
     prepare_create,
+    status_warnings: crate::registry::advice::of_pod_status,
     gated_prepare: |pod, features| {
         label_keys::apply(pod, features.enabled("MatchLabelKeysInPodTopologySpreadSelectorMerge"));
     },

@@ -34,6 +34,7 @@ pub const RULES: Rules = Rules {
     validate: validation::validate,
     validate_update: transitions::validate_update,
     warnings: crate::registry::advice::of_service,
+    status_warnings: crate::registry::advice::of_load_balancer,
     name: names::dns1035_label,
     status: StatusRule::Split,
     create_on_update: true,
