@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use super::work::Dependents;
 use crate::discovery::Resource;
 
 pub const FOREGROUND: &str = "foregroundDeletion";
@@ -155,6 +156,18 @@ impl Graph {
             .collect()
     }
 
+    /// What the object owns, whose owners are as `meta` says.
+    pub fn dependents(&self, uid: &str, meta: &ObjectMeta) -> Dependents {
+        let dependents = self.nodes.get(uid).map(|node| &node.dependents);
+        let mut dependents = dependents.into_iter().flatten().peekable();
+        if dependents.peek().is_none() {
+            return Dependents::None;
+        }
+        let holds = meta.owner_references.iter().flatten().any(|o| o.block_owner_deletion == Some(true));
+        let waits = |d: &String| self.nodes.get(d).is_some_and(|dependent| dependent.deleting_dependents);
+        if holds && dependents.any(waits) { Dependents::InCircle } else { Dependents::Some }
+    }
+
     /// The dependents that stop a foreground deletion, and whether each is itself deleting its dependents.
     pub fn blocking(&self, uid: &str) -> Vec<(String, bool)> {
         let Some(node) = self.nodes.get(uid) else { return Vec::new() };
@@ -216,6 +229,29 @@ mod tests {
         assert_eq!(g.blocking("parent"), [("child".to_owned(), false)]);
         assert_eq!(g.forget("child"), ["parent"]);
         assert!(g.blocking("parent").is_empty());
+    }
+
+    #[test]
+    fn a_circle_is_broken_by_the_one_before_its_first() {
+        let mut g = Graph::default();
+        let owned_by = |owner: &str, block: bool| -> ObjectMeta {
+            let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": owner, "uid": owner, "blockOwnerDeletion": block});
+            serde_json::from_value(json!({"ownerReferences": [owner]})).expect("meta")
+        };
+        let ending = || json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [FOREGROUND]});
+        for (uid, owner) in [("b", "a"), ("c", "b"), ("a", "c")] {
+            see(&mut g, uid, Some(owner), json!({}));
+        }
+        assert_eq!(g.dependents("c", &owned_by("b", true)), Dependents::Some);
+        see(&mut g, "a", Some("c"), ending());
+        assert_eq!(g.dependents("b", &owned_by("a", true)), Dependents::Some);
+        assert_eq!(g.dependents("c", &owned_by("b", true)), Dependents::InCircle);
+        assert_eq!(g.dependents("c", &owned_by("b", false)), Dependents::Some);
+        see(&mut g, "b", Some("a"), ending());
+        let unblocked =
+            json!({"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "b", "uid": "b"}]});
+        assert_eq!(see(&mut g, "c", None, unblocked), ["b", "c"]);
+        assert!(g.blocking("b").is_empty());
     }
 
     #[test]

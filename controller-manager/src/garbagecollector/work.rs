@@ -29,6 +29,8 @@ pub enum Verdict {
     Keep,
     /// Some owners are gone, others hold on to it: forget those that are gone.
     DropOwners(Vec<String>),
+    /// It may be in a circle of objects that wait for each other: it must no longer hold up its owners.
+    Unblock,
     Delete(Propagation),
 }
 
@@ -39,8 +41,17 @@ pub enum Propagation {
     Orphan,
 }
 
-/// Pure: the rule. `finalizers` are the object's own, `has_dependents` whether it owns anything.
-pub fn judge(owners: &[(String, Owner)], finalizers: &[String], has_dependents: bool) -> Verdict {
+/// What an object owns.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum Dependents {
+    None,
+    Some,
+    /// One of them waits for its own dependents, perhaps for this object, and this one holds up an owner.
+    InCircle,
+}
+
+/// Pure: the rule. `finalizers` are the object's own.
+pub fn judge(owners: &[(String, Owner)], finalizers: &[String], dependents: Dependents) -> Verdict {
     if owners.is_empty() {
         return Verdict::Keep;
     }
@@ -50,8 +61,11 @@ pub fn judge(owners: &[(String, Owner)], finalizers: &[String], has_dependents: 
         let lost: Vec<String> = lost();
         return if lost.is_empty() { Verdict::Keep } else { Verdict::DropOwners(lost) };
     }
-    if of(Owner::Waiting).next().is_some() && has_dependents {
-        return Verdict::Delete(Propagation::Foreground);
+    match dependents {
+        Dependents::None => {}
+        _ if of(Owner::Waiting).next().is_none() => {}
+        Dependents::Some => return Verdict::Delete(Propagation::Foreground),
+        Dependents::InCircle => return Verdict::Unblock,
     }
     let has = |f: &str| finalizers.iter().any(|x| x == f);
     Verdict::Delete(if has(ORPHAN) {
@@ -105,8 +119,11 @@ impl Reconcile for GarbageCollector {
         }
         let owners = self.classify(&node.place, &meta).await?;
         let finalizers = meta.finalizers.clone().unwrap_or_default();
-        match judge(&owners, &finalizers, !node.dependents.is_empty()) {
+        let dependents = self.graph.lock().dependents(uid, &meta);
+        match judge(&owners, &finalizers, dependents) {
             Verdict::Keep => {}
+            // It is looked at again when it is seen changed.
+            Verdict::Unblock => self.unblock(&resource, &meta).await?,
             Verdict::DropOwners(uids) => self.drop_owners(&resource, &meta, &uids).await?,
             Verdict::Delete(propagation) => self.delete(&resource, &meta, propagation).await?,
         }
@@ -210,6 +227,14 @@ impl GarbageCollector {
         self.patch(resource, meta, json!({ "ownerReferences": left })).await
     }
 
+    async fn unblock(&self, resource: &Resource, meta: &ObjectMeta) -> Result<(), Error> {
+        let mut owners = meta.owner_references.clone().unwrap_or_default();
+        for owner in &mut owners {
+            owner.block_owner_deletion = owner.block_owner_deletion.map(|_| false);
+        }
+        self.patch(resource, meta, json!({ "ownerReferences": owners })).await
+    }
+
     async fn drop_finalizer(&self, resource: &Resource, meta: &ObjectMeta, which: &str) -> Result<(), Error> {
         let left: Vec<&String> = meta.finalizers.iter().flatten().filter(|f| *f != which).collect();
         self.patch(resource, meta, json!({ "finalizers": left })).await
@@ -297,17 +322,19 @@ mod tests {
             kinds.iter().enumerate().map(|(i, k)| (i.to_string(), *k)).collect()
         };
         let none: Vec<String> = Vec::new();
-        assert_eq!(judge(&[], &none, false), Verdict::Keep);
-        assert_eq!(judge(&o(&[Owner::Solid]), &none, false), Verdict::Keep);
+        let check = |owners: &[Owner], dependents: Dependents, expected: Verdict| {
+            assert_eq!(judge(&o(owners), &none, dependents), expected, "{owners:?} {dependents:?}");
+        };
+        check(&[], Dependents::None, Verdict::Keep);
+        check(&[Owner::Solid], Dependents::None, Verdict::Keep);
+        let lost = || Verdict::DropOwners(vec!["1".into(), "2".into()]);
+        check(&[Owner::Solid, Owner::Dangling, Owner::Waiting], Dependents::InCircle, lost());
+        check(&[Owner::Dangling], Dependents::InCircle, Verdict::Delete(Propagation::Background));
+        check(&[Owner::Waiting], Dependents::Some, Verdict::Delete(Propagation::Foreground));
+        check(&[Owner::Waiting], Dependents::InCircle, Verdict::Unblock);
+        check(&[Owner::Waiting], Dependents::None, Verdict::Delete(Propagation::Background));
         assert_eq!(
-            judge(&o(&[Owner::Solid, Owner::Dangling, Owner::Waiting]), &none, true),
-            Verdict::DropOwners(vec!["1".into(), "2".into()])
-        );
-        assert_eq!(judge(&o(&[Owner::Dangling]), &none, true), Verdict::Delete(Propagation::Background));
-        assert_eq!(judge(&o(&[Owner::Waiting]), &none, true), Verdict::Delete(Propagation::Foreground));
-        assert_eq!(judge(&o(&[Owner::Waiting]), &none, false), Verdict::Delete(Propagation::Background));
-        assert_eq!(
-            judge(&o(&[Owner::Dangling]), &[ORPHAN.to_owned()], false),
+            judge(&o(&[Owner::Dangling]), &[ORPHAN.to_owned()], Dependents::None),
             Verdict::Delete(Propagation::Orphan)
         );
     }
