@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
 use super::schema::{Structural, defaulting, embedded, prune, types};
@@ -27,7 +28,7 @@ pub struct Versions {
     pub group: String,
     pub storage_version: String,
     /// The definition as it is cached: its schemas are read from here when they are needed.
-    definition: Bytes,
+    definition: Mutex<Bytes>,
     base: Arc<Schema>,
     /// By version, for all versions, served or not: objects may be stored in any.
     schemas: OnceLock<BTreeMap<String, Arc<Structural>>>,
@@ -48,7 +49,7 @@ impl Versions {
         Self {
             group: group.to_owned(),
             storage_version: storage_version.to_owned(),
-            definition,
+            definition: Mutex::new(definition),
             base,
             schemas: OnceLock::new(),
             selectable: Vec::new(),
@@ -79,7 +80,13 @@ impl Versions {
 
     /// The definition's tree.
     pub fn definition(&self) -> Value {
-        serde_json::from_slice(&self.definition).unwrap_or_default()
+        let bytes = self.definition.lock().clone();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    /// Takes newer bytes with the same spec, so that the cache's are the only ones held.
+    pub fn refresh(&self, definition: Bytes) {
+        *self.definition.lock() = definition;
     }
 
     /// The schema of a version; `None` for a version the definition has no more.

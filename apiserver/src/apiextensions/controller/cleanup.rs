@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use common::shutdown::CancellationToken;
 use common::status::Status;
 
 use super::update;
@@ -24,6 +25,8 @@ pub(super) struct Job {
     pub name: String,
     /// Of the definition that is being deleted: another may come to be called the same.
     pub uid: String,
+    /// Cancelled when the definition is seen to be gone.
+    pub gone: CancellationToken,
     pub group: String,
     pub resource: String,
     pub established: bool,
@@ -41,7 +44,7 @@ impl Job {
         };
         let mut checks = 0;
         // Whoever takes the finalizer away by hand takes the definition, its store and this job's work.
-        while self.is_there().await {
+        while !self.gone.is_cancelled() {
             match remove_all(&**instances).await {
                 Ok(0) => {
                     self.finish("InstanceDeletionCompleted", "removed all instances").await;
@@ -61,15 +64,7 @@ impl Job {
                     self.say(true, "InstanceDeletionFailed", &why).await;
                 }
             }
-            tokio::time::sleep(CHECK_PERIOD).await;
-        }
-    }
-
-    /// False when this definition is gone. What cannot be told now is asked again.
-    async fn is_there(&self) -> bool {
-        match self.definitions.get("", &self.name, None).await {
-            Ok(found) => found.uid == self.uid,
-            Err(status) => status.code != 404,
+            self.gone.run_until_cancelled(tokio::time::sleep(CHECK_PERIOD)).await;
         }
     }
 

@@ -1,23 +1,28 @@
 //! Follows the definitions: decides names and conditions, serves what is accepted, removes the instances of what
 //! is deleted.
 //!
-//! One task owns the state: events in, one pass over what they touched, then one new table. Every server of a
-//! cluster runs it; status is written conditionally, so that they agree.
+//! One task owns the state: events in, one pass over all that they touched, then one new table, and only then the
+//! status of each, in one write: whoever reads Established finds the resource served. Every server of a cluster
+//! runs it; a status is written only to the state that it was decided of, so that they agree.
 //!
 //! Upstream: `pkg/controller/{status,establish,apiapproval,finalizer}`, `apiserver/customresource_handler.go`.
 
 mod cleanup;
+mod known;
 mod names;
 mod served;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use common::shutdown::Tasks;
+use common::shutdown::{CancellationToken, Tasks};
 use common::status::Status;
+use futures::StreamExt;
 use tokio::sync::mpsc;
 
 use super::definition;
@@ -29,11 +34,16 @@ use crate::object::{Object, str_at};
 use crate::resources::Tables;
 use crate::resources::schema::Schema;
 use crate::storage::Store;
+use known::Definitions;
 use names::{Names, Used};
 use served::Served;
 
 /// How long to wait before a watch that broke is opened again.
 const RETRY: Duration = Duration::from_millis(200);
+/// How long to wait before a status that could not be written is decided again.
+const RETRY_WRITE: Duration = Duration::from_secs(1);
+/// Statuses written at once. The store commits together what waits together.
+const WRITES_MAX: usize = 64;
 /// Finished clean-ups waiting to be told.
 const CLEANED_MAX: usize = 64;
 
@@ -59,9 +69,9 @@ impl Controller {
         let mut state = State {
             served: Served::new(&self),
             controller: self,
-            known: BTreeMap::new(),
-            unwritten: BTreeSet::new(),
-            cleaning: HashSet::new(),
+            known: Definitions::default(),
+            touched: BTreeSet::new(),
+            cleaning: HashMap::new(),
             cleaned,
             synced: synced.clone(),
         };
@@ -72,31 +82,23 @@ impl Controller {
     }
 }
 
-/// A definition.
-#[derive(Clone)]
-struct Known {
-    object: Arc<CachedObject>,
-    /// Read once: every new definition of the group is compared with them.
-    names: Arc<Names>,
-}
-
-impl Known {
-    fn new(object: Arc<CachedObject>) -> Self {
-        Self { names: Arc::new(Names::accepted(&object)), object }
-    }
-}
-
 struct State {
     controller: Controller,
-    /// By name, as last seen or written.
-    known: BTreeMap<String, Known>,
-    /// Those whose status could not be written.
-    unwritten: BTreeSet<String>,
+    known: Definitions,
+    /// Those to look at in the next pass.
+    touched: BTreeSet<String>,
     served: Served,
-    /// Definitions whose instances are being removed.
-    cleaning: HashSet<String>,
+    /// Definitions whose instances are being removed; the token says that the definition is gone.
+    cleaning: HashMap<String, CancellationToken>,
     cleaned: mpsc::Sender<String>,
     synced: Arc<AtomicBool>,
+}
+
+/// What a pass made of a definition.
+struct Decided {
+    /// What it was made of.
+    of: Arc<CachedObject>,
+    tree: Object,
 }
 
 impl State {
@@ -114,7 +116,6 @@ impl State {
     async fn watch(&mut self, events: &mut WatchReceiver, done: &mut mpsc::Receiver<String>) {
         // Names seen in the initial state; what is known beside them is gone.
         let mut initial = Some(BTreeSet::new());
-        let mut touched = BTreeSet::new();
         loop {
             tokio::select! {
                 biased;
@@ -124,7 +125,7 @@ impl State {
                         return;
                     }
                     while let Some(event) = next.take() {
-                        if !self.take_in(event, &mut initial, &mut touched) {
+                        if !self.take_in(event, &mut initial) {
                             return;
                         }
                         next = events.try_recv().ok();
@@ -133,49 +134,43 @@ impl State {
                 name = done.recv() => {
                     let Some(name) = name else { return };
                     self.cleaning.remove(&name);
-                    touched.insert(name);
+                    self.touched.insert(name);
                 }
+                () = tokio::time::sleep(RETRY_WRITE), if !self.touched.is_empty() => {}
             }
             // A name in the middle of the first state may conflict with one that is still to come.
             if initial.is_none() {
-                self.reconcile(std::mem::take(&mut touched)).await;
+                self.reconcile().await;
                 self.synced.store(true, Ordering::Release);
             }
         }
     }
 
-    fn take_in(
-        &mut self,
-        event: WatchEvent,
-        initial: &mut Option<BTreeSet<String>>,
-        touched: &mut BTreeSet<String>,
-    ) -> bool {
+    fn take_in(&mut self, event: WatchEvent, initial: &mut Option<BTreeSet<String>>) -> bool {
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 if let Some(seen) = initial {
                     seen.insert(object.name.clone());
                 }
-                let known = self.known.get(&object.name).map(|k| &k.object).filter(|o| o.uid == object.uid);
-                let (newer, own) = known.map_or((true, false), |known| {
-                    (known.revision < object.revision, known.revision == object.revision)
-                });
-                // What was written here was dealt with then.
-                if !own || self.unwritten.contains(&object.name) {
-                    touched.insert(object.name.clone());
+                let known = self.known.get(&object.name).map(|known| &known.object);
+                if known.is_some_and(|known| known.uid != object.uid) {
+                    self.forget(&object.name);
+                } else if known.is_some_and(|known| known.revision >= object.revision) {
+                    // What was written here was dealt with then.
+                    return true;
                 }
-                if newer {
-                    self.known.insert(object.name.clone(), Known::new(Arc::clone(&object)));
-                }
+                self.touched.insert(object.name.clone());
+                self.known.put(Arc::clone(&object));
             }
             WatchEvent::Deleted(object) => {
-                self.forget(&object.name, touched);
+                self.forget(&object.name);
             }
             WatchEvent::Bookmark { initial_events_end: true, .. } => {
                 if let Some(seen) = initial.take() {
                     let gone: Vec<String> =
-                        self.known.keys().filter(|name| !seen.contains(*name)).cloned().collect();
+                        self.known.names().filter(|name| !seen.contains(*name)).cloned().collect();
                     for name in gone {
-                        self.forget(&name, touched);
+                        self.forget(&name);
                     }
                 }
             }
@@ -185,85 +180,86 @@ impl State {
         true
     }
 
-    /// A definition is gone: its names are free, so that all others of its group are looked at again.
-    fn forget(&mut self, name: &str, touched: &mut BTreeSet<String>) {
+    /// A definition is gone: its names are free for those of its group that wait for one.
+    fn forget(&mut self, name: &str) {
         self.known.remove(name);
         self.served.remove(name);
-        touched.insert(name.to_owned());
-        touched.extend(self.same_group(name));
+        if let Some(gone) = self.cleaning.get(name) {
+            gone.cancel();
+        }
+        self.touched.extend(self.known.waiting(name));
     }
 
-    fn same_group(&self, name: &str) -> Vec<String> {
-        self.known.keys().filter(|other| group_of(other) == group_of(name)).cloned().collect()
-    }
-
-    /// What the other definitions of the group are called.
-    fn used(&self, name: &str) -> Used {
-        let others =
-            self.known.iter().filter(|(other, _)| *other != name && group_of(other) == group_of(name));
-        Used::new(others.map(|(_, known)| known.names.clone()))
-    }
-
-    async fn reconcile(&mut self, touched: BTreeSet<String>) {
-        for name in touched {
-            self.unwritten.remove(&name);
-            self.conditions(&name).await;
-            let Some(Known { object, .. }) = self.known.get(&name).cloned() else { continue };
-            let tree = object.tree();
-            self.served.put(&name, &object, &tree);
+    /// One pass: decides, serves, then says so.
+    async fn reconcile(&mut self) {
+        let mut decided = BTreeMap::new();
+        let mut names = self.take_touched();
+        while let Some(name) = names.pop_front() {
+            let Some(known) = self.known.get(&name) else { continue };
+            let (of, mut tree) = (known.object.clone(), known.object.tree());
+            let used = Used::new(self.known.siblings(&name).map(|(_, known)| &known.names));
+            let changed = names::decide(&mut tree, &used);
+            self.served.put(&name, &of, &tree);
             self.clean_up(&name, &tree);
-        }
-        let defs = self.served.definitions(&self.controller.tables.load());
-        self.controller.tables.replace_custom(defs);
-        for name in self.served.take_ready() {
-            self.establish(&name).await;
-        }
-    }
-
-    /// Writes the accepted names and conditions when they change.
-    async fn conditions(&mut self, name: &str) {
-        let Some(Known { object, .. }) = self.known.get(name).cloned() else { return };
-        let used = self.used(name);
-        let mut wanted = object.tree();
-        if names::decide(&mut wanted, &used) {
-            self.write(name, move |crd| {
-                names::decide(crd, &used);
-            })
-            .await;
-        }
-    }
-
-    /// What is in the table is established.
-    async fn establish(&mut self, name: &str) {
-        self.write(name, |crd| {
-            if definition::says(crd, "NamesAccepted") {
-                definition::set_condition(
-                    crd,
-                    "Established",
-                    true,
-                    "InitialNamesAccepted",
-                    "the initial names have been accepted",
-                );
+            if changed {
+                names.extend(self.rename(&name, Names::decided(&tree)));
+                decided.insert(name, Decided { of, tree });
+            } else {
+                decided.remove(&name);
             }
-        })
-        .await;
-        if let Some(Known { object, .. }) = self.known.get(name).cloned() {
-            let tree = object.tree();
-            self.served.put(name, &object, &tree);
+        }
+        if self.served.take_changed() {
             let defs = self.served.definitions(&self.controller.tables.load());
             self.controller.tables.replace_custom(defs);
         }
+        self.write(decided.into_values()).await;
     }
 
-    async fn write(&mut self, name: &str, change: impl Fn(&mut Object) + Send + Sync) {
-        match update(&*self.controller.definitions, name, &Preconditions::default(), change).await {
-            Ok(object) => {
-                self.known.insert(name.to_owned(), Known::new(object));
+    /// Who came first gets a name first.
+    fn take_touched(&mut self) -> VecDeque<String> {
+        let mut names: Vec<String> = std::mem::take(&mut self.touched).into_iter().collect();
+        names.sort_by_key(|name| self.known.get(name).map(|known| known.object.revision));
+        names.into()
+    }
+
+    /// Returns who may get a name that is given up.
+    fn rename(&mut self, name: &str, new: Names) -> Vec<String> {
+        let Some(known) = self.known.get_mut(name).filter(|known| known.names != new) else {
+            return Vec::new();
+        };
+        known.names = new;
+        self.known.waiting(name)
+    }
+
+    async fn write(&mut self, decided: impl Iterator<Item = Decided>) {
+        let definitions = self.controller.definitions.clone();
+        let writes = decided.map(|Decided { of, tree }| {
+            let definitions = definitions.clone();
+            async move {
+                let unchanged = Preconditions {
+                    uid: Some(of.uid.clone()),
+                    resource_version: Some(of.revision.to_string()),
+                };
+                let written = update(&*definitions, &of.name, &unchanged, |crd| *crd = tree.clone()).await;
+                (of, written)
             }
-            Err(status) if status.code == 404 => {}
-            // The next event brings it back here.
+        });
+        let mut writes = futures::stream::iter(writes).buffer_unordered(WRITES_MAX);
+        while let Some((of, written)) = writes.next().await {
+            self.written(&of.name, written);
+        }
+    }
+
+    fn written(&mut self, name: &str, written: Result<Arc<CachedObject>, Status>) {
+        match written {
+            Ok(object) => {
+                self.served.refresh(name, &object);
+                self.known.put(object);
+            }
+            // It changed since: the event that says so brings it back.
+            Err(status) if matches!(status.code, 404 | 409) => {}
             Err(status) => {
-                self.unwritten.insert(name.to_owned());
+                self.touched.insert(name.to_owned());
                 tracing::warn!(name, error = %status, "status of a definition cannot be written");
             }
         }
@@ -271,14 +267,17 @@ impl State {
 
     fn clean_up(&mut self, name: &str, crd: &Object) {
         let deleting = !str_at(crd, &["metadata", "deletionTimestamp"]).is_empty();
-        if !deleting || !definition::has_finalizer(crd) || !self.cleaning.insert(name.to_owned()) {
+        if !deleting || !definition::has_finalizer(crd) || self.cleaning.contains_key(name) {
             return;
         }
+        let gone = CancellationToken::new();
+        self.cleaning.insert(name.to_owned(), gone.clone());
         let job = cleanup::Job {
             definitions: self.controller.definitions.clone(),
             instances: self.served.store(name),
             name: name.to_owned(),
             uid: crate::object::uid(crd).to_owned(),
+            gone,
             group: str_at(crd, &["spec", "group"]).to_owned(),
             resource: str_at(crd, &["spec", "names", "plural"]).to_owned(),
             established: definition::says(crd, "Established"),
@@ -291,11 +290,6 @@ impl State {
             let _ = cleaned.send(name).await;
         });
     }
-}
-
-/// A definition is called after its plural name and its group.
-fn group_of(name: &str) -> &str {
-    name.split_once('.').map_or("", |(_, group)| group)
 }
 
 /// A conditional write of a definition by a function of its present state.

@@ -1,17 +1,15 @@
 //! Which names a definition gets. Pure.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::apiextensions::definition::{Approval, approval, condition, is_protected, is_true, set_condition};
+use crate::apiextensions::definition::{Approval, approval, condition, is_protected, says, set_condition};
 use crate::cacher::CachedObject;
 use crate::object::Object;
 use crate::registry::tree::{at, field, set, strings, struct_mut, text};
 
 /// What a definition may be called by whoever uses it.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Names {
     plural: String,
@@ -19,6 +17,9 @@ pub(super) struct Names {
     short_names: Vec<String>,
     kind: String,
     list_kind: String,
+    /// Whether it waits for one that another has.
+    #[serde(skip)]
+    pub waits: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -31,23 +32,45 @@ struct Slim {
 #[serde(default, rename_all = "camelCase")]
 struct SlimStatus {
     accepted_names: Names,
+    conditions: Vec<SlimCondition>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct SlimCondition {
+    r#type: String,
+    status: String,
 }
 
 impl Names {
     /// Those that a definition was given. Its schemas are skipped, not read.
     pub(super) fn accepted(definition: &CachedObject) -> Self {
-        serde_json::from_slice::<Slim>(&definition.bytes)
-            .map(|slim| slim.status.accepted_names)
-            .unwrap_or_default()
+        let Slim { status } = serde_json::from_slice(&definition.bytes).unwrap_or_default();
+        let waits = status.conditions.iter().any(|c| c.r#type == "NamesAccepted" && c.status == "False");
+        Self { waits, ..status.accepted_names }
+    }
+
+    /// Those of a definition as it is to be written.
+    pub(super) fn decided(crd: &Object) -> Self {
+        let names = at(crd, &["status", "acceptedNames"]);
+        let owned = |key: &str| text(names, key).to_owned();
+        Self {
+            plural: owned("plural"),
+            singular: owned("singular"),
+            short_names: strings(names, "shortNames").into_iter().map(str::to_owned).collect(),
+            kind: owned("kind"),
+            list_kind: owned("listKind"),
+            waits: !says(crd, "NamesAccepted"),
+        }
     }
 }
 
 /// The names that the other definitions of a group have.
 #[derive(Debug, Default)]
-pub(super) struct Used(Vec<Arc<Names>>);
+pub(super) struct Used<'a>(Vec<&'a Names>);
 
-impl Used {
-    pub(super) fn new(others: impl Iterator<Item = Arc<Names>>) -> Self {
+impl<'a> Used<'a> {
+    pub(super) fn new(others: impl Iterator<Item = &'a Names>) -> Self {
         Self(others.collect())
     }
 
@@ -66,13 +89,22 @@ fn conflict(wanted: &str, accepted: &str, used: impl Fn(&str) -> bool) -> Option
     (wanted != accepted && used(wanted)).then(|| format!("\"{wanted}\" is already in use"))
 }
 
-/// Sets the accepted names and what follows from them. Returns whether anything changed.
-pub(super) fn decide(crd: &mut Object, used: &Used) -> bool {
+/// Sets the accepted names and all conditions that follow from what the definition is. Returns whether anything
+/// changed.
+///
+/// Established is part of it: whoever writes the definition must serve it first.
+pub(super) fn decide(crd: &mut Object, used: &Used<'_>) -> bool {
+    let policy = policy(crd);
+    let names = accept(crd, used);
+    let established = establish(crd);
+    policy || names || established
+}
+
+fn accept(crd: &mut Object, used: &Used<'_>) -> bool {
     let wanted = at(crd, &["spec", "names"]).clone();
     let accepted = at(crd, &["status", "acceptedNames"]).clone();
-    let mut changed = policy(crd);
     if wanted == accepted && condition(crd, "NamesAccepted").is_some() {
-        return changed;
+        return false;
     }
     let mut new = accepted.clone();
     if !new.is_object() {
@@ -105,34 +137,33 @@ pub(super) fn decide(crd: &mut Object, used: &Used) -> bool {
         problem = Some(("ShortNamesConflict", why));
     }
     set(&mut new, "categories", field(&wanted, "categories").clone());
+    let mut changed = false;
     if new != accepted
         && let Some(status) = struct_mut(crd, "status")
     {
         set(status, "acceptedNames", new);
         changed = true;
     }
-    changed |= match &problem {
-        None => set_condition(crd, "NamesAccepted", true, "NoConflicts", "no conflicts found"),
-        Some((reason, why)) => set_condition(crd, "NamesAccepted", false, reason, why),
-    };
-    if !condition(crd, "Established").is_some_and(is_true) {
-        changed |= match problem {
-            None => {
-                set_condition(crd, "Established", false, "Installing", "the initial names have been accepted")
-            }
-            Some(_) if condition(crd, "Established").is_none() => {
-                set_condition(crd, "Established", false, "NotAccepted", "not all names are accepted")
-            }
-            Some(_) => false,
-        };
-    }
-    if let Some(generation) = at(crd, &["metadata", "generation"]).as_i64()
-        && changed
-        && let Some(status) = struct_mut(crd, "status")
-    {
-        set(status, "observedGeneration", generation);
-    }
     changed
+        | match &problem {
+            None => set_condition(crd, "NamesAccepted", true, "NoConflicts", "no conflicts found"),
+            Some((reason, why)) => set_condition(crd, "NamesAccepted", false, reason, why),
+        }
+}
+
+/// Once established is established for good.
+fn establish(crd: &mut Object) -> bool {
+    if says(crd, "Established") {
+        return false;
+    }
+    if says(crd, "NamesAccepted") {
+        let accepted = "the initial names have been accepted";
+        return set_condition(crd, "Established", true, "InitialNamesAccepted", accepted);
+    }
+    if condition(crd, "Established").is_some() {
+        return false;
+    }
+    set_condition(crd, "Established", false, "NotAccepted", "not all names are accepted")
 }
 
 /// Groups of the Kubernetes community ask for an approval.
@@ -152,40 +183,75 @@ fn policy(crd: &mut Object) -> bool {
 
 /// Whether the names are served: accepted now, or established before.
 pub(super) fn is_served(crd: &Value) -> bool {
-    ["NamesAccepted", "Established"].iter().any(|kind| condition(crd, kind).is_some_and(is_true))
+    ["NamesAccepted", "Established"].iter().any(|kind| says(crd, kind))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apiextensions::definition::says;
 
     fn crd() -> Object {
         json!({"metadata": {"name": "foos.example.com", "generation": 1}, "spec": {"group": "example.com",
             "names": {"plural": "foos", "singular": "foo", "kind": "Foo", "listKind": "FooList", "shortNames": ["f"]}}})
     }
 
+    fn told(crd: &Object, kind: &str) -> (String, String, String) {
+        let found = condition(crd, kind).expect("told");
+        let part = |key: &str| text(found, key).to_owned();
+        (part("status"), part("reason"), part("message"))
+    }
+
+    fn words(status: &str, reason: &str, message: &str) -> (String, String, String) {
+        (status.to_owned(), reason.to_owned(), message.to_owned())
+    }
+
     #[test]
-    fn free_names_are_accepted_once() {
+    fn free_names_are_accepted_and_established_at_once() {
         let mut crd = crd();
         assert!(decide(&mut crd, &Used::default()));
         assert!(says(&crd, "NamesAccepted") && is_served(&crd));
+        assert_eq!(
+            told(&crd, "Established"),
+            words("True", "InitialNamesAccepted", "the initial names have been accepted")
+        );
         assert_eq!(crd["status"]["acceptedNames"], crd["spec"]["names"]);
+        assert!(!Names::decided(&crd).waits);
         assert!(!decide(&mut crd, &Used::default()));
     }
 
     #[test]
-    fn a_taken_name_is_told() {
+    fn a_taken_name_is_told_until_it_is_free() {
         let mut crd = crd();
-        let other = Names { short_names: vec!["f".to_owned()], kind: "Foo".to_owned(), ..Names::default() };
-        let used = Used::new([Arc::new(other)].into_iter());
-        assert!(decide(&mut crd, &used));
-        let told = condition(&crd, "NamesAccepted").expect("told");
+        let other = Names { short_names: vec!["f".to_owned()], ..Names::default() };
+        assert!(decide(&mut crd, &Used::new([&other].into_iter())));
         assert_eq!(
-            (told["status"].as_str(), told["reason"].as_str()),
-            (Some("False"), Some("ShortNamesConflict"))
+            told(&crd, "NamesAccepted"),
+            words("False", "ShortNamesConflict", "\"f\" is already in use")
         );
-        assert_eq!(told["message"], "\"f\" is already in use");
-        assert!(!is_served(&crd));
+        assert_eq!(told(&crd, "Established"), words("False", "NotAccepted", "not all names are accepted"));
+        assert!(!is_served(&crd) && Names::decided(&crd).waits);
+        assert!(decide(&mut crd, &Used::default()));
+        assert!(says(&crd, "NamesAccepted") && says(&crd, "Established"));
+    }
+
+    #[test]
+    fn what_is_established_stays_so() {
+        let mut crd = crd();
+        decide(&mut crd, &Used::default());
+        crd["spec"]["names"]["shortNames"] = json!(["g"]);
+        let other = Names { short_names: vec!["g".to_owned()], ..Names::default() };
+        assert!(decide(&mut crd, &Used::new([&other].into_iter())));
+        assert!(!says(&crd, "NamesAccepted") && says(&crd, "Established"));
+        assert_eq!(crd["status"]["acceptedNames"]["shortNames"], json!(["f"]));
+    }
+
+    /// Left by a server that wrote the one before the other.
+    #[test]
+    fn accepted_names_are_established_later_too() {
+        let mut crd = crd();
+        decide(&mut crd, &Used::default());
+        set_condition(&mut crd, "Established", false, "Installing", "the initial names have been accepted");
+        assert!(decide(&mut crd, &Used::default()));
+        assert!(says(&crd, "Established"));
     }
 }

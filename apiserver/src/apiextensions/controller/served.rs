@@ -9,11 +9,10 @@ use std::sync::Arc;
 
 use common::shutdown::Tasks;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::{Controller, names};
-use crate::apiextensions::definition::{
-    compare_versions, condition, is_true, says, storage_version, versions_of,
-};
+use crate::apiextensions::definition::{compare_versions, says, storage_version, versions_of};
 use crate::apiextensions::kind::{CustomKind, SLOTS, Versions};
 use crate::apiextensions::paths;
 use crate::apiextensions::scale::CustomScale;
@@ -37,16 +36,15 @@ pub(super) struct Served {
     metrics: Arc<CacheMetrics>,
     tasks: Tasks,
     by_name: BTreeMap<String, Entry>,
-    /// In the table and not yet said to be.
-    ready: Vec<String>,
+    /// Whether the rows are others than the table was last told.
+    changed: bool,
 }
 
 struct Entry {
     uid: String,
-    /// What a change of makes a new store: spec and accepted names.
-    identity: (Value, Value),
-    /// What is shown beside: (established, terminating).
-    state: (bool, bool),
+    /// What a change of makes a new store.
+    identity: Identity,
+    terminating: bool,
     versions: Arc<Versions>,
     lazy: Arc<LazyStore>,
     defs: Vec<Arc<ResourceDef>>,
@@ -61,7 +59,7 @@ impl Served {
             metrics: controller.metrics.clone(),
             tasks: controller.tasks.clone(),
             by_name: BTreeMap::new(),
-            ready: Vec::new(),
+            changed: false,
         }
     }
 
@@ -73,12 +71,20 @@ impl Served {
     pub(super) fn remove(&mut self, name: &str) {
         if let Some(entry) = self.by_name.remove(name) {
             entry.lazy.stop();
+            self.changed = true;
         }
     }
 
-    /// Definitions that are in the table but not established yet.
-    pub(super) fn take_ready(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.ready)
+    /// Whether the rows changed since this was asked last.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Holds the definition's newest bytes instead of older ones, which say the same of what is served.
+    pub(super) fn refresh(&self, name: &str, object: &CachedObject) {
+        if let Some(entry) = self.by_name.get(name).filter(|entry| entry.uid == object.uid) {
+            entry.versions.refresh(object.bytes.clone());
+        }
     }
 
     /// Takes in a definition as it is now.
@@ -87,24 +93,23 @@ impl Served {
             self.remove(name);
             return;
         }
-        let established = says(crd, "Established");
-        let state = (established, says(crd, "Terminating"));
-        if !established && condition(crd, "NamesAccepted").is_some_and(is_true) {
-            self.ready.push(name.to_owned());
-        }
-        let identity = (field(crd, "spec").clone(), at(crd, &["status", "acceptedNames"]).clone());
+        let terminating = says(crd, "Terminating");
+        let identity = identity(crd);
         if let Some(entry) = self.by_name.get_mut(name) {
             if entry.uid == object.uid && entry.identity == identity {
-                if entry.state != state {
-                    entry.state = state;
-                    entry.defs = definitions(crd, &entry.versions, &entry.lazy, state.1);
+                entry.versions.refresh(object.bytes.clone());
+                if entry.terminating != terminating {
+                    entry.terminating = terminating;
+                    entry.defs = definitions(crd, &entry.versions, &entry.lazy, terminating);
+                    self.changed = true;
                 }
                 return;
             }
             entry.lazy.stop();
         }
         let Some(storage) = storage_version(crd).map(str::to_owned) else { return };
-        let (group, plural) = (text(field(crd, "spec"), "group"), text(&identity.1, "plural"));
+        let names = at(crd, &["status", "acceptedNames"]);
+        let (group, plural) = (text(field(crd, "spec"), "group"), text(names, "plural"));
         let versions = Versions::new(group, &storage, object.bytes.clone(), self.schema.clone());
         let versions = Arc::new(versions.with_selectable(selectable(crd)));
         let config = CacherConfig {
@@ -112,7 +117,7 @@ impl Served {
             prefix: format!("{}/{group}/{plural}/", self.prefix),
             group: group.to_owned(),
             resource: plural.to_owned(),
-            kind: text(&identity.1, "kind").to_owned(),
+            kind: text(names, "kind").to_owned(),
             namespaced: text(field(crd, "spec"), "scope") == "Namespaced",
             selectable_fields: |_| Vec::new(),
             selectable_field_names: &SLOTS[..versions.selectable_count()],
@@ -120,8 +125,9 @@ impl Served {
             metrics: self.metrics.clone(),
         };
         let lazy = Arc::new(LazyStore::new(config, self.tasks.clone()));
-        let defs = definitions(crd, &versions, &lazy, state.1);
-        let entry = Entry { uid: object.uid.clone(), identity, state, versions, lazy, defs };
+        let defs = definitions(crd, &versions, &lazy, terminating);
+        self.changed = true;
+        let entry = Entry { uid: object.uid.clone(), identity, terminating, versions, lazy, defs };
         self.by_name.insert(name.to_owned(), entry);
     }
 
@@ -144,6 +150,17 @@ impl Served {
         });
         out
     }
+}
+
+/// A digest of spec and accepted names: their trees are large.
+type Identity = [u8; 32];
+
+fn identity(crd: &Object) -> Identity {
+    let mut hash = Sha256::new();
+    for part in [field(crd, "spec"), at(crd, &["status", "acceptedNames"])] {
+        serde_json::to_writer(&mut hash, part).expect("a hash takes every write");
+    }
+    hash.finalize().into()
 }
 
 /// The paths of all versions' selectable fields, each once.

@@ -126,11 +126,8 @@ pub fn set_condition(crd: &mut Object, kind: &str, on: bool, reason: &str, messa
     let since = since
         .map(|b| tree::field(b, "lastTransitionTime").clone())
         .unwrap_or_else(|| jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into());
-    let mut new = json!({"type": kind, "status": status, "lastTransitionTime": since, "reason": reason,
+    let new = json!({"type": kind, "status": status, "lastTransitionTime": since, "reason": reason,
         "message": message});
-    if let Some(generation) = tree::at(crd, &["metadata", "generation"]).as_i64() {
-        tree::set(&mut new, "observedGeneration", generation);
-    }
     let Some(status) = tree::struct_mut(crd, "status") else { return false };
     let Some(conditions) = tree::list_mut(status, "conditions") else { return false };
     match conditions.iter_mut().find(|c| tree::text(c, "type") == kind) {
