@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::grants::CertificatePermission;
 use super::{Attributes, Operation, Plugin};
 use crate::authorization::{self, Authorizer};
+use crate::features::Features;
 use crate::registry::names;
 use crate::registry::tree::{at, field, flag, items, same, text};
 use crate::resources::Registry;
@@ -25,8 +26,20 @@ const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 
 /// Claims and their templates.
 pub struct DeviceGrants {
-    pub registry: Arc<Registry>,
-    pub authorizer: Arc<dyn Authorizer>,
+    registry: Arc<Registry>,
+    authorizer: Arc<dyn Authorizer>,
+    /// Rights of their own for what binds a claim and what drivers say.
+    granular: bool,
+    /// Drivers say something at all.
+    device_status: bool,
+}
+
+impl DeviceGrants {
+    pub fn new(registry: Arc<Registry>, authorizer: Arc<dyn Authorizer>, features: &Features) -> Self {
+        let granular = features.enabled("DRAResourceClaimGranularStatusAuthorization");
+        let device_status = features.enabled("DRAResourceClaimDeviceStatus");
+        Self { registry, authorizer, granular, device_status }
+    }
 }
 
 #[async_trait]
@@ -59,8 +72,10 @@ impl Plugin for DeviceGrants {
                 if given(old).is_none() {
                     self.admin_access(attributes, given(new), &mut errors).await;
                 }
-                self.binding(attributes, new, old, &mut errors).await;
-                if !field(new, "allocation").is_null() {
+                if self.granular {
+                    self.binding(attributes, new, old, &mut errors).await;
+                }
+                if self.granular && self.device_status && !field(new, "allocation").is_null() {
                     self.drivers(attributes, new, old, &mut errors).await;
                 }
             }
@@ -289,12 +304,24 @@ mod tests {
     }
 
     async fn found(only: Only, status: bool, new: Value, old: Option<Value>, label: &str) -> String {
+        let features = Features::default();
+        found_with(&features, only, status, new, old, label).await
+    }
+
+    async fn found_with(
+        features: &Features,
+        only: Only,
+        status: bool,
+        new: Value,
+        old: Option<Value>,
+        label: &str,
+    ) -> String {
         let cluster = Cluster::start();
         let registry = cluster.server(&[("", "namespaces")]).await;
         let namespace = json!({"kind": "Namespace", "apiVersion": "v1",
             "metadata": {"name": "n", "uid": "1", "labels": {ADMIN_LABEL: label}}});
         put(&[&registry], "", "namespaces", namespace).await;
-        let plugin = DeviceGrants { registry, authorizer: Arc::new(only) };
+        let plugin = DeviceGrants::new(registry, Arc::new(only), features);
         let mut ctx = context();
         ctx.info.verb = "update".to_owned();
         ctx.user.name = "u".to_owned();
@@ -326,6 +353,9 @@ mod tests {
         let may = Only(&[("update", "binding", "", "")]);
         assert_eq!(found(may, true, new.clone(), Some(old.clone()), "").await, "");
         assert_eq!(found(Only(&[]), true, old.clone(), Some(old.clone()), "").await, "");
+        let coarse = Features::default().with("DRAResourceClaimGranularStatusAuthorization", false);
+        let allowed = found_with(&coarse, Only(&[]), true, new.clone(), Some(old.clone()), "").await;
+        assert_eq!(allowed, "");
         let refused = found(Only(&[]), true, new, Some(old), "").await;
         assert!(
             refused.contains("status.allocation: Forbidden: changing status.allocation or status.reservedFor requires resource=\"resourceclaims/binding\", verb=\"update\" permission: ")

@@ -245,7 +245,7 @@ pub fn build(
         .collect();
     chosen.push(Arc::new(grants::CertificateRequester));
     chosen.push(Arc::new(grants::RbacEscalation::new(store(), authorizer.clone())));
-    chosen.push(Arc::new(device_grants::DeviceGrants { registry: store(), authorizer: authorizer.clone() }));
+    chosen.push(Arc::new(device_grants::DeviceGrants::new(store(), authorizer.clone(), features)));
     chosen.push(Arc::new(device_grants::PodCertificateSigning { signers: permission(true) }));
     Ok(Chain::new(chosen))
 }

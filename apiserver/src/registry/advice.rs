@@ -285,13 +285,18 @@ pub fn of_quota(quota: &Object, old: Old<'_>) -> Vec<String> {
 
 /// Admission configuration whose name belongs to files.
 pub fn of_admission(object: &Object, _: Old<'_>) -> Vec<String> {
+    reserved_name(object::name(object)).map(|why| format!("metadata.name: {why}")).into_iter().collect()
+}
+
+/// What is said of a name that belongs to files.
+pub fn reserved_name(name: &str) -> Option<String> {
     const SUFFIX: &str = ".static.k8s.io";
-    if !object::name(object).ends_with(SUFFIX) {
-        return Vec::new();
-    }
-    vec![format!(
-        "metadata.name: names ending with \"{SUFFIX}\" are reserved for static manifest-based configurations and cannot be managed via the API"
-    )]
+    let why = || {
+        format!(
+            "names ending with \"{SUFFIX}\" are reserved for static manifest-based configurations and cannot be managed via the API"
+        )
+    };
+    name.ends_with(SUFFIX).then(why)
 }
 
 #[cfg(test)]

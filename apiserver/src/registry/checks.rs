@@ -287,15 +287,24 @@ fn shown(ip: IpAddr) -> String {
     ip.to_canonical().to_string()
 }
 
+const ZEROS: &str = "must not have leading 0s";
+const ZEROS_OF_RANGE: &str = "must not have leading 0s in IP or prefix length";
+const MAPPED: &str = "must not be an IPv4-mapped IPv6 address";
+const MAPPED_RANGE: &str = "must not have an IPv4-mapped IPv6 address";
+const BITS_BEYOND: &str = "must not have bits set beyond the prefix length";
+
+/// What is wrong only since `StrictIPCIDRValidation`, in fields that are older.
+pub const STRICT_ONLY: [&str; 5] = [ZEROS, ZEROS_OF_RANGE, MAPPED, MAPPED_RANGE, BITS_BEYOND];
+
 /// What is wrong with an address in a field that is older than the strict rules.
 pub fn legacy_ip(value: &str) -> Vec<String> {
     let Some(_) = sloppy_ip(value) else {
         return vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()];
     };
     match value.parse::<IpAddr>() {
-        Err(_) => vec!["must not have leading 0s".to_owned()],
+        Err(_) => vec![ZEROS.to_owned()],
         Ok(IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_some() => {
-            vec!["must not be an IPv4-mapped IPv6 address".to_owned()]
+            vec![MAPPED.to_owned()]
         }
         Ok(_) => Vec::new(),
     }
@@ -334,15 +343,15 @@ pub fn legacy_cidr(value: &str) -> Vec<String> {
     if sloppy_cidr(value).is_none() {
         return vec![BAD.to_owned()];
     }
-    let zeros = vec!["must not have leading 0s in IP or prefix length".to_owned()];
+    let zeros = vec![ZEROS_OF_RANGE.to_owned()];
     match IpNet::from_str(value) {
         _ if has_leading_zeros(value) => zeros,
         Err(_) => zeros,
         Ok(IpNet::V6(net)) if net.addr().to_ipv4_mapped().is_some() => {
-            vec!["must not have an IPv4-mapped IPv6 address".to_owned()]
+            vec![MAPPED_RANGE.to_owned()]
         }
         Ok(net) if net.addr() != net.network() => {
-            vec!["must not have bits set beyond the prefix length".to_owned()]
+            vec![BITS_BEYOND.to_owned()]
         }
         Ok(_) => Vec::new(),
     }

@@ -23,6 +23,8 @@ pub mod devices;
 #[cfg(test)]
 mod facts_tests;
 pub mod flow_control;
+#[cfg(test)]
+mod gate_tests;
 pub(crate) mod gated;
 pub mod names;
 pub mod networking;
@@ -41,7 +43,7 @@ use std::sync::Arc;
 
 pub use deps::{Deps, KubeletClientConfig, TokenIssuing};
 use gated::Gated;
-use rules::{KindStrategy, StatusStrategy};
+use rules::{KindStrategy, Rules, StatusRule, StatusStrategy};
 
 use crate::fieldmanager::FieldPaths;
 use crate::resources::{CustomHandlers, Strategy};
@@ -55,6 +57,11 @@ pub fn strategy(deps: &Arc<Deps>, group: &str, name: &str) -> Arc<dyn Strategy> 
     match (group, resource, view) {
         ("", "services", "") => {
             Arc::new(KindStrategy::with_hooks(rules(), deps.services.clone()).gated(gated))
+        }
+        ("networking.k8s.io", "servicecidrs", "")
+            if !deps.features.enabled("ServiceCIDRStatusFieldWiping") =>
+        {
+            Arc::new(KindStrategy::new(Rules { status: StatusRule::Open, ..rules() }).gated(gated))
         }
         ("" | "events.k8s.io", "events", "") => {
             Arc::new(KindStrategy::with_ttl(rules(), deps.event_ttl_seconds).gated(gated))

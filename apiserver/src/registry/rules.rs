@@ -66,6 +66,8 @@ pub struct Rules {
     pub name: fn(&str) -> Vec<String>,
     /// Sorts of errors that an update may keep once the old object has one of the sort.
     pub tolerated: &'static [Sort],
+    /// What is a fault only with `StrictIPCIDRValidation`.
+    pub strict: Sort,
     pub warnings: fn(&Object, Option<&Object>) -> Vec<String>,
     /// Of an update of the status subresource.
     pub status_warnings: fn(&Object) -> Vec<String>,
@@ -103,6 +105,7 @@ impl Rules {
         gated_status: |_, _, _, _| {},
         name: names::dns1123_subdomain,
         tolerated: &[],
+        strict: tolerance::OLD_FORMS,
         warnings: |_, _| Vec::new(),
         status_warnings: |_| Vec::new(),
         grace: None,
@@ -187,6 +190,7 @@ impl Strategy for KindStrategy {
         let mut errors = FieldErrors::new();
         (self.rules.validate)(object, &mut errors);
         (self.rules.gated)(object, None, &self.gated.features, &mut errors);
+        tolerance::lift_strict(self.rules.strict, &self.gated.features, &mut errors);
         errors
     }
 
@@ -207,6 +211,7 @@ impl Strategy for KindStrategy {
         (self.rules.gated)(object, Some(old), &self.gated.features, &mut errors);
         (self.rules.validate_update)(object, old, &mut errors);
         self.rules.lift_tolerated(old, &mut errors);
+        tolerance::lift_strict(self.rules.strict, &self.gated.features, &mut errors);
         errors
     }
 
@@ -316,6 +321,7 @@ impl Strategy for StatusStrategy {
         let mut errors = FieldErrors::new();
         (self.rules.validate_status)(object, old, &mut errors);
         (self.rules.gated_status)(object, old, &self.gated.features, &mut errors);
+        tolerance::lift_strict(self.rules.strict, &self.gated.features, &mut errors);
         errors
     }
 
@@ -368,6 +374,7 @@ impl Strategy for ViewStrategy {
         let mut errors = FieldErrors::new();
         (self.validate)(object, old, &self.gated.features, &mut errors);
         self.rules.lift_tolerated(old, &mut errors);
+        tolerance::lift_strict(self.rules.strict, &self.gated.features, &mut errors);
         errors
     }
 

@@ -6,6 +6,9 @@
 
 use common::status::{FieldError, FieldErrorKind, FieldErrors};
 
+use super::checks::STRICT_ONLY;
+use crate::features::Features;
+
 /// A sort of errors.
 pub type Sort = fn(&FieldError) -> bool;
 
@@ -15,6 +18,19 @@ pub fn lift(sorts: &[Sort], before: &FieldErrors, errors: &mut FieldErrors) {
         errors.0.retain(|error| !sort(error));
     }
 }
+
+/// Takes away what is no fault while `StrictIPCIDRValidation` is off.
+pub fn lift_strict(sort: Sort, features: &Features, errors: &mut FieldErrors) {
+    if !errors.is_empty() && !features.enabled("StrictIPCIDRValidation") {
+        errors.0.retain(|error| !sort(error));
+    }
+}
+
+/// Forms of addresses and ranges that old fields took.
+pub const OLD_FORMS: Sort = |error| STRICT_ONLY.contains(&error.detail.as_str());
+
+/// For kinds whose fields were strict from the start.
+pub const NEVER: Sort = |_| false;
 
 /// Values in expressions of label selectors (`AllowInvalidLabelValueInSelector`).
 pub const SELECTOR_VALUES: Sort = |error| {
@@ -90,6 +106,22 @@ mod tests {
         let mut now = errors(&["a.podSelector.matchExpressions[2].values[0]", "a.matchExpressions[0].key"]);
         lift(&[SELECTOR_VALUES], &before, &mut now);
         assert_eq!(now, errors(&["a.matchExpressions[0].key"]));
+    }
+
+    #[test]
+    fn old_forms_pass_only_without_their_gate() {
+        let lenient = Features::default().with("StrictIPCIDRValidation", false);
+        for (sort, features, left) in [
+            (OLD_FORMS, &lenient, vec!["must be a valid IP address"]),
+            (NEVER, &lenient, vec!["must not have leading 0s", "must be a valid IP address"]),
+            (OLD_FORMS, &Features::default(), vec!["must not have leading 0s", "must be a valid IP address"]),
+        ] {
+            let mut found = FieldErrors::new();
+            found.invalid("a", "010.0.0.1", "must not have leading 0s");
+            found.invalid("b", "x", "must be a valid IP address");
+            lift_strict(sort, features, &mut found);
+            assert_eq!(found.0.iter().map(|e| e.detail.as_str()).collect::<Vec<_>>(), left);
+        }
     }
 
     #[test]

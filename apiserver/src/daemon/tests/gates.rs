@@ -4,7 +4,8 @@ use super::*;
 
 #[tokio::test]
 async fn fields_of_disabled_features_are_dropped_over_the_wire() {
-    let off = "--feature-gates=PodLevelResources=false,InPlacePodLevelResourcesVerticalScaling=false";
+    let off = "--feature-gates=PodLevelResources=false,InPlacePodLevelResourcesVerticalScaling=false,\
+        ServiceCIDRStatusFieldWiping=false";
     let server = Server::start_on(Some(StoreConfig::Memory), &[off.to_owned()]).await;
     let client = server.client(None);
     let path = "/api/v1/namespaces/default/podtemplates";
@@ -16,6 +17,13 @@ async fn fields_of_disabled_features_are_dropped_over_the_wire() {
     let spec = &made["template"]["spec"];
     assert_eq!(spec["hostnameOverride"], "kept");
     assert!(spec.get("resources").is_none() && spec.get("schedulingGroup").is_none(), "{spec}");
+    let condition = json!({"type": "x", "status": "True", "reason": "R", "message": "m",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let cidr = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "a"},
+        "spec": {"cidrs": ["10.1.0.0/24"]}, "status": {"conditions": [condition]}});
+    let path = "/apis/networking.k8s.io/v1/servicecidrs";
+    let (code, made) = server.call(&client, "POST", path, "admin-token", Some(cidr)).await;
+    assert_eq!((code, &made["status"]["conditions"][0]["type"]), (201, &json!("x")), "{made}");
     server.stop().await;
 }
 

@@ -12,13 +12,24 @@ pub use webhooks::{MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS};
 
 use common::status::FieldErrors;
 
+use super::advice::reserved_name;
 use super::checks::At;
 use super::names;
 use crate::cel::Type;
+use crate::features::Features;
+use crate::object::{self, Object};
 use expressions::{Expressions, With};
 
 const CONDITIONS_MAX: usize = 64;
 const OPERATIONS: [&str; 5] = ["*", "CREATE", "UPDATE", "DELETE", "CONNECT"];
+
+/// Names that belong to files cannot be made where files are read.
+fn reserved(object: &Object, old: Option<&Object>, features: &Features, errors: &mut FieldErrors) {
+    if old.is_none() && features.enabled("ManifestBasedAdmissionControlConfig") {
+        let name = object::name(object);
+        reserved_name(name).iter().for_each(|why| errors.invalid("metadata.name", name, why));
+    }
+}
 
 /// Operations, groups, versions and resources that a hook or policy looks at.
 fn rule(rule: &At<'_>, errors: &mut FieldErrors) {

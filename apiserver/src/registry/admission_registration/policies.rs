@@ -18,7 +18,12 @@ const AUDIT_ANNOTATIONS_MAX: usize = 20;
 const AUDIT_EXPRESSION_BYTES_MAX: usize = 5 * 1024;
 const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
 
-const BASE: Rules = Rules { warnings: advice::of_admission, unconditional_update: false, ..Rules::COUNTED };
+const BASE: Rules = Rules {
+    warnings: advice::of_admission,
+    gated: super::reserved,
+    unconditional_update: false,
+    ..Rules::COUNTED
+};
 /// Of policies, whose update looks at what the old one had.
 const POLICIES: Rules = Rules { default: defaults::admission_policy, update_validates: false, ..BASE };
 

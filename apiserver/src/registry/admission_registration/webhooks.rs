@@ -23,6 +23,7 @@ const BASE: Rules = Rules {
     update_validates: false,
     tolerated: &[SELECTOR_VALUES, SIDE_EFFECTS, UNKNOWN_REVIEWS, SAME_NAMES],
     warnings: advice::of_admission,
+    gated: super::reserved,
     unconditional_update: false,
     ..Rules::COUNTED
 };

@@ -36,6 +36,8 @@ pub const SLICE: Rules = Rules {
         }
     },
     validate: validate_slice,
+    // Of IPv6 addresses nothing passed before either.
+    strict: |error| error.detail == "must not have leading 0s",
     warnings: advice::of_endpoint_slice,
     validate_update: |new, old, errors| {
         unchanged(new, old, "endpoints", errors);

@@ -33,6 +33,11 @@ pub const INGRESS: Rules = Rules {
         keep_wildcard_rules(new, old, errors);
     },
     tolerated: &[|error| error.field.ends_with(".secretName")],
+    gated: |ingress, old, features, errors| {
+        if !features.enabled("RelaxedServiceNameValidation") && !old.is_some_and(names_relaxed_service) {
+            backends(ingress).iter().for_each(|backend| strict_service_name(&backend.at("service"), errors));
+        }
+    },
     validate_status,
     warnings: |ingress, old| {
         let named = at(ingress, &["spec", "ingressClassName"]).is_string();
@@ -226,6 +231,27 @@ fn backend_rules(backend: &At<'_>, errors: &mut FieldErrors) {
             }
         }
         (false, false) => errors.invalid(&backend.path, "", "resource or service backend is required"),
+    }
+}
+
+fn backends(ingress: &Object) -> Vec<At<'_>> {
+    let spec = At::root(ingress).at("spec");
+    let paths = spec.each("rules").into_iter().flat_map(|rule| rule.at("http").each("paths"));
+    std::iter::once(spec.at("defaultBackend")).chain(paths.map(|path| path.at("backend"))).collect()
+}
+
+/// The name of a service that could not be made before `RelaxedServiceNameValidation`.
+fn is_relaxed(name: &str) -> bool {
+    names::dns1123_label(name).is_empty() && !names::dns1035_label(name).is_empty()
+}
+
+fn names_relaxed_service(ingress: &Object) -> bool {
+    backends(ingress).iter().any(|backend| is_relaxed(backend.at("service").text("name")))
+}
+
+fn strict_service_name(service: &At<'_>, errors: &mut FieldErrors) {
+    if is_relaxed(service.text("name")) {
+        service.shaped("name", names::dns1035_label, errors);
     }
 }
 

@@ -14,11 +14,13 @@ use super::checks::{At, parse_cidr, strict_cidr, strict_ip};
 use super::core::IMMUTABLE;
 use super::names;
 use super::rules::{Rules, StatusRule};
+use super::tolerance::NEVER;
 use super::tree::{at, same};
 use crate::object::Object;
 
 pub const IP_ADDRESS: Rules = Rules {
     name: strict_ip,
+    strict: NEVER,
     validate: |address, errors| {
         let parent = At::root(address).at("spec").at("parentRef");
         if !parent.present() {
@@ -40,6 +42,7 @@ pub const SERVICE_CIDR: Rules = Rules {
     validate: |cidr, errors| ranges(&At::root(cidr).at("spec"), errors),
     update_validates: false,
     validate_update: ranges_stay,
+    strict: NEVER,
     status: StatusRule::Split,
     ..Rules::PLAIN
 };

@@ -22,6 +22,7 @@ use serde_json::Value;
 
 use super::deps::Deps;
 use crate::admission::{Attributes, Chain, Operation};
+use crate::authorization;
 use crate::cacher::{Decision, Update};
 use crate::endpoints::query::{Query, WriteOptions};
 use crate::endpoints::{Expected, read_type};
@@ -181,6 +182,24 @@ where
         let current = current.ok_or_else(|| Status::internal("the object to change does not exist"))?;
         (self.0)(current)
     }
+}
+
+/// What connects with GET, as WebSockets do, asks for more than a look: it must be allowed another verb too.
+///
+/// # Errors
+/// 403 when it is not.
+pub(super) async fn require_verb(ctx: &RequestContext, verb: &str) -> Result<(), Status> {
+    let (info, Some(authorizer)) = (&ctx.info, &ctx.authorizer) else { return Ok(()) };
+    if info.verb == verb {
+        return Ok(());
+    }
+    let mut asked = authorization::Attributes::of(info, &ctx.user);
+    verb.clone_into(&mut asked.verb);
+    let verdict = authorizer.authorize(&asked).await;
+    if verdict.allowed() {
+        return Ok(());
+    }
+    Err(Status::forbidden(&info.group, &info.resource, &info.name, verdict.reason))
 }
 
 /// Runs admission over the body of a create on a subresource.

@@ -144,14 +144,16 @@ impl Subresource for Token {
         }
         let uid = object::uid(&body).to_owned();
         if !uid.is_empty() && uid != object::uid(&account) {
-            return Err(Status::conflict(
-                GROUP,
-                "TokenRequest",
-                &info.name,
-                format!(
-                    "the UID in the token request ({uid}) does not match the UID of the service account ({})",
-                    object::uid(&account)
-                ),
+            const GATE: &str = "TokenRequestServiceAccountUIDValidation";
+            let own = object::uid(&account);
+            let why = format!(
+                "the UID in the token request ({uid}) does not match the UID of the service account ({own})"
+            );
+            if self.deps.features.enabled(GATE) {
+                return Err(Status::conflict(GROUP, "TokenRequest", &info.name, why));
+            }
+            ctx.warn(format!(
+                "{why} but {GATE} is not enabled. In the future, this will return a conflict error"
             ));
         }
         let now = jiff::Timestamp::now();

@@ -35,7 +35,13 @@ pub const RULES: Rules = Rules {
     validate_update: transitions::validate_update,
     warnings: crate::registry::advice::of_service,
     status_warnings: crate::registry::advice::of_load_balancer,
-    name: names::dns1035_label,
+    name: names::dns1123_label,
+    gated: |service, old, features, errors| {
+        if old.is_none() && !features.enabled("RelaxedServiceNameValidation") {
+            let name = object::name(service);
+            names::dns1035_label(name).iter().for_each(|why| errors.invalid("metadata.name", name, why));
+        }
+    },
     status: StatusRule::Split,
     create_on_update: true,
     prepare_create: |service| {

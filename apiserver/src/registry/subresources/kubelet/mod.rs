@@ -20,7 +20,7 @@ use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 
-use super::{encode, query, query_all};
+use super::{encode, query, query_all, require_verb};
 use crate::object::{self, Object, str_at};
 use crate::registry::deps::Deps;
 use crate::registry::tree::{at, field, items, text};
@@ -125,7 +125,7 @@ impl Kubelet {
         let is_set = |key: &str| matches!(query(ctx, key).as_str(), "true" | "1");
         match self.door {
             Door::Log => {
-                check_log_options(ctx)?;
+                check_log_options(ctx, self.deps.features.enabled("PodLogsQuerySplitStreams"))?;
                 for key in ["follow", "previous", "timestamps"] {
                     if is_set(key) {
                         out.push((key.to_owned(), "true".to_owned()));
@@ -220,7 +220,9 @@ fn with_query(path: String, parameters: &[(String, String)]) -> String {
     format!("{path}?{}", query.join("&"))
 }
 
-fn check_log_options(ctx: &RequestContext) -> Result<(), Status> {
+const LOG_STREAMS: [&str; 3] = ["All", "Stderr", "Stdout"];
+
+fn check_log_options(ctx: &RequestContext, streams: bool) -> Result<(), Status> {
     let mut errors = common::status::FieldErrors::new();
     for (key, least) in [("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)] {
         let value = query(ctx, key);
@@ -243,6 +245,21 @@ fn check_log_options(ctx: &RequestContext) -> Result<(), Status> {
     }
     if !query(ctx, "sinceSeconds").is_empty() && !query(ctx, "sinceTime").is_empty() {
         errors.forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified");
+    }
+    let stream = query(ctx, "stream");
+    match stream.as_str() {
+        "" => {}
+        _ if !streams => errors.forbidden("stream", "may not be specified"),
+        "All" => {}
+        one => {
+            if !LOG_STREAMS.contains(&one) {
+                errors.not_supported("stream", one, &LOG_STREAMS);
+            }
+            if !query(ctx, "tailLines").is_empty() {
+                let why = "`tailLines` and specific `stream` are mutually exclusive for now";
+                errors.forbidden("", why);
+            }
+        }
     }
     if errors.is_empty() {
         Ok(())
@@ -306,6 +323,9 @@ impl Subresource for Kubelet {
                 rewrite::forward(&self.client, &target, request.request).await
             }
             Door::Exec | Door::Attach | Door::PortForward => {
+                if self.deps.features.enabled("AuthorizePodWebsocketUpgradeCreatePermission") {
+                    require_verb(&ctx, "create").await?;
+                }
                 let protocol = upgrade(&request.request.parts.headers)
                     .ok_or_else(|| Status::bad_request("Upgrade request required"))?;
                 let target = self
@@ -324,7 +344,40 @@ impl Subresource for Kubelet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authorization::Authorizer;
+    use crate::authorization::modes::{AlwaysAllow, AlwaysDeny};
+    use crate::request::{RequestInfo, UserInfo};
     use serde_json::json;
+
+    #[test]
+    fn log_options_are_checked_together() {
+        let found = |query: &str, streams: bool| {
+            let ctx = RequestContext::new(RequestInfo::default(), UserInfo::default(), query.to_owned());
+            check_log_options(&ctx, streams).err().map(|status| status.message)
+        };
+        let names = |found: Option<String>, what: &str| found.is_some_and(|message| message.contains(what));
+        assert_eq!(found("tailLines=0&sinceSeconds=1", false), None);
+        assert!(names(found("tailLines=-1", false), "tailLines: Invalid value: -1"));
+        assert!(names(found("stream=Stdout", false), "stream: Forbidden: may not be specified"));
+        assert_eq!(found("stream=Stdout", true), None);
+        assert_eq!(found("stream=All&tailLines=1", true), None);
+        assert!(names(found("stream=Stderr&tailLines=1", true), "mutually exclusive"));
+        assert!(names(found("stream=stdout", true), "supported values: \"All\", \"Stderr\", \"Stdout\""));
+    }
+
+    #[tokio::test]
+    async fn a_get_that_connects_needs_the_right_to_create() {
+        let allow: Arc<dyn Authorizer> = Arc::new(AlwaysAllow);
+        let deny: Arc<dyn Authorizer> = Arc::new(AlwaysDeny);
+        for (verb, authorizer, code) in
+            [("create", &deny, None), ("get", &allow, None), ("get", &deny, Some(403))]
+        {
+            let info = RequestInfo { verb: verb.to_owned(), ..RequestInfo::default() };
+            let mut ctx = RequestContext::new(info, UserInfo::default(), String::new());
+            ctx.authorizer = Some(authorizer.clone());
+            assert_eq!(require_verb(&ctx, "create").await.err().map(|status| status.code), code, "{verb}");
+        }
+    }
 
     #[test]
     fn the_container_must_be_clear() {

@@ -1,0 +1,129 @@
+//! Values that a feature gate forbids or permits, tried with the gate on and off.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::gated::Gated;
+use super::rules::{KindStrategy, StatusStrategy};
+use super::table;
+use crate::features::Features;
+use crate::resources::Strategy;
+
+fn gates(gate: &'static str, on: bool) -> Arc<Features> {
+    Arc::new(Features::default().with(gate, on))
+}
+
+fn shown(errors: common::status::FieldErrors) -> Vec<String> {
+    errors.0.iter().map(ToString::to_string).collect()
+}
+
+/// What a create finds with the gate off; with it on nothing may be found.
+struct Kind(&'static str, &'static str);
+
+impl Kind {
+    fn strategy(&self, features: Arc<Features>) -> KindStrategy {
+        let Self(group, resource) = self;
+        KindStrategy::new(table::rules(group, resource)).gated(Gated::new(features, group, resource))
+    }
+
+    fn found(&self, features: Arc<Features>, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let strategy = self.strategy(features);
+        let prepared = |object: &Value| {
+            let mut object = object.clone();
+            strategy.default(&mut object);
+            object
+        };
+        let mut object = prepared(object);
+        match old.map(prepared) {
+            Some(old) => {
+                strategy.prepare_for_update(&mut object, &old);
+                shown(strategy.validate_update(&object, &old))
+            }
+            None => {
+                strategy.prepare_for_create(&mut object);
+                shown(strategy.validate(&object))
+            }
+        }
+    }
+}
+
+#[test]
+fn services_may_begin_with_a_digit() {
+    const GATE: &str = "RelaxedServiceNameValidation";
+    let services = Kind("", "services");
+    let of = |name: &str| json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}});
+    let with =
+        |on: bool, name: &str, old: Option<&Value>| services.found(gates(GATE, on), &of(name), old).len();
+    assert_eq!((with(true, "1a", None), with(false, "1a", None)), (0, 1));
+    assert_eq!((with(true, "a-1", None), with(false, "a-1", None)), (0, 0));
+    assert_eq!(with(false, "1a", Some(&of("1a"))), 0);
+    assert!(
+        services.found(gates(GATE, false), &of("1a"), None)[0].contains("a DNS-1035 label must consist of")
+    );
+
+    let ingresses = Kind("networking.k8s.io", "ingresses");
+    let of = |name: &str| {
+        let backend = json!({"service": {"name": name, "port": {"number": 80}}});
+        let path = json!({"path": "/", "pathType": "Exact", "backend": backend});
+        json!({"metadata": {"name": "i"}, "spec": {"rules": [{"http": {"paths": [path]}}]}})
+    };
+    let with = |on: bool, name: &str, old: Option<&Value>| ingresses.found(gates(GATE, on), &of(name), old);
+    assert!(with(true, "1a", None).is_empty());
+    let refused = with(false, "1a", None);
+    assert!(
+        refused[0].starts_with("spec.rules[0].http.paths[0].backend.service.name: Invalid value: \"1a\"")
+    );
+    assert!(with(false, "2b", Some(&of("1a"))).is_empty());
+    assert_eq!(with(false, "2b", Some(&of("a"))).len(), 1);
+}
+
+#[test]
+fn old_forms_of_addresses_pass_where_they_always_did() {
+    const GATE: &str = "StrictIPCIDRValidation";
+    let check = |kind: &Kind, object: Value, strict: usize, lenient: usize| {
+        let found = |on: bool| kind.found(gates(GATE, on), &object, None).len();
+        assert_eq!((found(true), found(false)), (strict, lenient), "{object}");
+    };
+    let policy = |cidr: &str| {
+        json!({"metadata": {"name": "p"}, "spec": {"podSelector": {},
+            "ingress": [{"from": [{"ipBlock": {"cidr": cidr}}]}]}})
+    };
+    let policies = Kind("networking.k8s.io", "networkpolicies");
+    check(&policies, policy("10.0.0.0/24"), 0, 0);
+    check(&policies, policy("10.0.0.1/24"), 1, 0);
+    check(&policies, policy("010.0.0.0/24"), 1, 0);
+    check(&policies, policy("10.0.0.0/33"), 1, 1);
+    let cidr = |range: &str| json!({"metadata": {"name": "c"}, "spec": {"cidrs": [range]}});
+    check(&Kind("networking.k8s.io", "servicecidrs"), cidr("10.0.0.1/24"), 1, 1);
+    let slice = |kind: &str, ip: &str| json!({"metadata": {"name": "s"}, "addressType": kind, "endpoints": [{"addresses": [ip]}]});
+    let slices = Kind("discovery.k8s.io", "endpointslices");
+    check(&slices, slice("IPv4", "010.0.0.1"), 1, 0);
+    check(&slices, slice("IPv6", "::ffff:10.0.0.1"), 1, 1);
+
+    let rules = table::rules("", "pods");
+    let found = |on: bool| {
+        let gated = Gated::new(gates(GATE, on), "", "pods");
+        let old = json!({"metadata": {"name": "p"}, "spec": {}, "status": {}});
+        let mut new = old.clone();
+        new["status"] = json!({"podIP": "010.0.0.1", "podIPs": [{"ip": "010.0.0.1"}]});
+        shown(StatusStrategy::new(rules, &[]).gated(gated).validate_update(&new, &old)).len()
+    };
+    assert_eq!((found(true), found(false)), (1, 0));
+}
+
+#[test]
+fn names_of_files_are_theirs_where_files_are_read() {
+    const GATE: &str = "ManifestBasedAdmissionControlConfig";
+    let bindings = Kind("admissionregistration.k8s.io", "validatingadmissionpolicybindings");
+    let binding = json!({"metadata": {"name": "a.static.k8s.io"},
+        "spec": {"policyName": "p", "validationActions": ["Deny"]}});
+    let found = |on: bool, old: Option<&Value>| bindings.found(gates(GATE, on), &binding, old);
+    assert!(found(false, None).is_empty() && found(true, Some(&binding)).is_empty());
+    assert_eq!(
+        found(true, None),
+        [
+            "metadata.name: Invalid value: \"a.static.k8s.io\": names ending with \".static.k8s.io\" are reserved for static manifest-based configurations and cannot be managed via the API"
+        ]
+    );
+}
