@@ -139,7 +139,8 @@ pub async fn build(config: Config) -> Result<Daemon, BuildError> {
         &flags.disable_admission_plugins,
         flags.admission_control_config_file.as_deref(),
         config.enablement.features(),
-    )?;
+    )?
+    .measured(&metrics_registry)?;
     let schema = Arc::new(Schema::builtin());
     let claims = Claims::new(
         Arc::clone(&registry),

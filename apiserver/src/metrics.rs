@@ -1,5 +1,7 @@
 //! The server's metrics, under upstream's names and labels.
 
+mod registered;
+
 use std::time::Duration;
 
 use http::header::WARNING;
@@ -14,6 +16,7 @@ use crate::features::Features;
 use crate::filters::query;
 use crate::request::{RequestInfo, Response};
 use crate::resources::deprecation;
+use registered::Registered;
 
 const COMPONENT: &str = "apiserver";
 const DURATION_BUCKETS: [f64; 23] = [
@@ -37,6 +40,7 @@ pub struct Metrics {
     healthcheck: GaugeVec,
     healthchecks: IntCounterVec,
     process: Process,
+    registered: Registered,
     /// Labels come from URLs: only what is known to exist may become one.
     known: Box<dyn Fn(&RequestInfo) -> bool + Send + Sync>,
 }
@@ -147,6 +151,7 @@ impl Metrics {
         registry.register(Box::new(healthcheck.clone()))?;
         registry.register(Box::new(healthchecks.clone()))?;
         let process = Process::register(&registry)?;
+        let registered = Registered::new(&registry)?;
         build_info(&registry)?;
         Ok(Self {
             registry,
@@ -160,6 +165,7 @@ impl Metrics {
             healthcheck,
             healthchecks,
             process,
+            registered,
             known: Box::new(known),
         })
     }
@@ -294,7 +300,9 @@ impl Metrics {
         self.process.refresh();
         let mut out = Vec::new();
         // Only a writer that fails makes this fail, and a vector does not.
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
+        let mut families = self.registry.gather();
+        families.extend(self.registered.count(&families));
+        if let Err(error) = TextEncoder::new().encode(&families, &mut out) {
             tracing::error!(%error, "encoding metrics");
         }
         out

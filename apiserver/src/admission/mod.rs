@@ -10,6 +10,7 @@ mod device_grants;
 mod event_rate_limit;
 mod grants;
 mod limit_ranger;
+mod metrics;
 mod namespace_lifecycle;
 mod nodes;
 mod owner_references;
@@ -30,6 +31,7 @@ use async_trait::async_trait;
 use common::status::Status;
 
 use self::configuration::Configurations;
+use self::metrics::{Clock, Durations, Step};
 use crate::authorization::Authorizer;
 use crate::features::Features;
 use crate::object::{self, Object};
@@ -89,30 +91,62 @@ pub trait Plugin: Send + Sync + 'static {
 #[derive(Clone, Default)]
 pub struct Chain {
     plugins: Arc<[Arc<dyn Plugin>]>,
+    durations: Option<Arc<Durations>>,
 }
 
 impl Chain {
     pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Self {
-        Self { plugins: plugins.into() }
+        Self { plugins: plugins.into(), durations: None }
+    }
+
+    /// The same chain, measured.
+    ///
+    /// # Errors
+    /// When a name of a metric is taken.
+    pub fn measured(self, registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
+        let durations = Durations::new(registry, self.plugins.iter().map(|plugin| plugin.name()))?;
+        Ok(Self { durations: Some(Arc::new(durations)), ..self })
+    }
+
+    fn clock(&self, step: Step, operation: Operation) -> Clock<'_> {
+        Clock::start(self.durations.as_deref(), step, operation)
+    }
+
+    /// The plugins that look at such a write, with their places.
+    fn handling(&self, operation: Operation) -> impl Iterator<Item = (usize, &Arc<dyn Plugin>)> {
+        self.plugins.iter().enumerate().filter(move |(_, plugin)| plugin.handles(operation))
     }
 
     /// # Errors
     /// The first refusal.
     pub async fn admit(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
-        let operation = attributes.operation;
-        for plugin in self.plugins.iter().filter(|p| p.handles(operation)) {
-            plugin.admit(attributes).await?;
+        let mut clock = self.clock(Step::Admit, attributes.operation);
+        let mut result = Ok(());
+        for (place, plugin) in self.handling(attributes.operation) {
+            result = plugin.admit(attributes).await;
+            clock.lap(place, result.is_err());
+            if result.is_err() {
+                break;
+            }
         }
-        Ok(())
+        clock.end(result.is_err());
+        result
     }
 
     /// # Errors
     /// The first refusal.
     pub async fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
-        for plugin in self.plugins.iter().filter(|p| p.handles(attributes.operation)) {
-            plugin.validate(attributes).await?;
+        let mut clock = self.clock(Step::Validate, attributes.operation);
+        let mut result = Ok(());
+        for (place, plugin) in self.handling(attributes.operation) {
+            result = plugin.validate(attributes).await;
+            clock.lap(place, result.is_err());
+            if result.is_err() {
+                break;
+            }
         }
-        Ok(())
+        clock.end(result.is_err());
+        result
     }
 }
 

@@ -7,6 +7,12 @@ use super::*;
 /// Stable and beta metrics of upstream's API server (`test/instrumentation/testdata/stable-metrics-list.yaml`): name, type,
 /// labels in order.
 const STABLE: &[(&str, &str, &str)] = &[
+    (
+        "apiserver_admission_controller_admission_duration_seconds",
+        "histogram",
+        "name operation rejected type",
+    ),
+    ("apiserver_admission_step_admission_duration_seconds", "histogram", "operation rejected type"),
     ("apiserver_current_inflight_requests", "gauge", "request_kind"),
     ("apiserver_flowcontrol_current_executing_requests", "gauge", "flow_schema priority_level"),
     ("apiserver_flowcontrol_current_executing_seats", "gauge", "flow_schema priority_level"),
@@ -35,6 +41,8 @@ const STABLE: &[(&str, &str, &str)] = &[
     ("apiserver_storage_events_received_total", "counter", "group resource"),
     ("apiserver_storage_objects", "gauge", "resource"),
     ("apiserver_watch_list_duration_seconds", "histogram", "group resource scope version"),
+    ("disabled_metrics_total", "counter", ""),
+    ("hidden_metrics_total", "counter", ""),
     (
         "kubernetes_build_info",
         "gauge",
@@ -43,6 +51,7 @@ const STABLE: &[(&str, &str, &str)] = &[
     ("kubernetes_feature_enabled", "gauge", "name stage"),
     ("kubernetes_healthcheck", "gauge", "name type"),
     ("kubernetes_healthchecks_total", "counter", "name status type"),
+    ("registered_metrics_total", "counter", "deprecated_version stability_level"),
 ];
 
 /// The same of metrics that upstream calls alpha, and dashboards show.
