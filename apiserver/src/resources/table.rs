@@ -108,11 +108,6 @@ impl Table {
         self.by_group.get(group).is_some_and(|versions| versions.contains_key(version))
     }
 
-    /// What one group version serves, in the table's order.
-    pub fn of_version(&self, group: &str, version: &str) -> Vec<Arc<ResourceDef>> {
-        self.defs.iter().filter(|d| d.group == group && d.version == version).cloned().collect()
-    }
-
     /// The built-in rows with these custom resources behind them.
     pub fn with_custom(&self, custom: impl IntoIterator<Item = Arc<ResourceDef>>) -> Self {
         let builtin = self.defs.iter().filter(|def| def.custom.is_none()).cloned();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::apiextensions::definition::says;
 use crate::cacher::{Cacher, CacherConfig, ListPage, ListQuery, Outcome};
-use crate::resources::{CustomHandlers, Enablement, Strategy, Table};
+use crate::resources::{CustomHandlers, Enablement, ResourceDef, Strategy, Table};
 use crate::storage::Revision;
 use crate::storage::memory::MemoryStore;
 
@@ -95,6 +95,28 @@ impl Strategy for NoRules {
     fn validate_update(&self, _: &Object, _: &Object) -> FieldErrors {
         FieldErrors::new()
     }
+}
+
+/// The rows that a definition makes, once its names are accepted.
+pub(crate) fn rows(definition: &Value) -> Vec<Arc<ResourceDef>> {
+    let mut tree = definition.clone();
+    names::decide(&mut tree, &Used::default());
+    let (name, uid) = (str_at(&tree, &["metadata", "name"]).to_owned(), String::new());
+    let object = CachedObject {
+        key: name.clone(),
+        revision: Revision(1),
+        namespace: String::new(),
+        name: name.clone(),
+        uid,
+        labels: Vec::new(),
+        fields: Vec::new(),
+        bytes: tree.to_string().into(),
+    };
+    let harness = harness();
+    let controller = harness.controller.as_ref().expect("not started yet");
+    let mut served = Served::new(controller);
+    served.put(&name, &Arc::new(object), &tree);
+    served.definitions(&controller.tables.load())
 }
 
 struct Harness {

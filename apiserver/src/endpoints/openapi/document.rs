@@ -1,45 +1,31 @@
-//! Builds one document, piece by piece into a compressor: at no time is a whole document held as a tree or as
-//! plain text.
+//! What documents are built from, and the v3 ones, piece by piece into a compressor: at no time is a whole document
+//! held as a tree or as plain text.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha512};
 
 use super::custom::CustomTypes;
 use super::descriptions::Descriptions;
 use super::facts::Facts;
-use super::gnostic::{self, Message};
 use super::operations::PathItem;
 use super::parameters::Parameters;
 use super::paths::{KEYS, Paths, WELL_KNOWN};
 use super::schemas::{Dialect, Schemas};
+use super::segment::{Compressor, Document};
 use crate::apiextensions::publish;
 use crate::resources::{ResourceDef, Table};
 
-const TITLE: &str = "Kubernetes";
+pub(super) const TITLE: &str = "Kubernetes";
 /// Of the documents, not of the server: upstream's say so too.
-const VERSION: &str = "unversioned";
+pub(super) const VERSION: &str = "unversioned";
 /// How clients say who they are.
-const BEARER: &str = "BearerToken";
-
-/// A finished document.
-#[derive(Clone)]
-pub(super) struct Document {
-    pub gzip: Bytes,
-    /// Upper case hex, without quotes.
-    pub hash: String,
-}
+pub(super) const BEARER: &str = "BearerToken";
 
 /// What every document is built from.
 pub(super) struct Builder<'a> {
-    table: &'a Table,
+    pub table: &'a Table,
     facts: Facts,
     descriptions: Descriptions,
     custom: CustomTypes,
@@ -51,12 +37,11 @@ impl<'a> Builder<'a> {
         Self { table, facts: Facts::read(), descriptions: Descriptions::read(), custom }
     }
 
-    fn paths(&self) -> Paths<'_> {
+    pub(super) fn paths(&self) -> Paths<'_> {
         Paths {
             facts: &self.facts,
             custom: &self.custom,
             parameters: Parameters { descriptions: &self.descriptions },
-            table: self.table,
         }
     }
 
@@ -80,17 +65,17 @@ impl<'a> Builder<'a> {
             out.push((path.to_owned(), document));
         }
         let mut groups = BTreeSet::new();
-        for (group, version) in self.group_versions() {
+        for ((group, version), defs) in self.by_version() {
             let prefix = if group.is_empty() { "api".to_owned() } else { format!("apis/{group}") };
             let path = format!("{prefix}/{version}");
-            if groups.insert(group.clone()) {
+            if groups.insert(group) {
                 let document =
-                    kept(&prefix, &[]).unwrap_or_else(|| self.v3_document(&[paths.of_group(&group)], None));
+                    kept(&prefix, &[]).unwrap_or_else(|| self.v3_document(&[paths.of_group(group)], None));
                 out.push((prefix, document));
             }
-            let document = kept(&path, &self.table.of_version(&group, &version)).unwrap_or_else(|| {
-                let items = paths.of_version(&group, &version);
-                self.v3_document(&items, Some((group, version)))
+            let document = kept(&path, &defs).unwrap_or_else(|| {
+                let items = paths.of_version(group, version, &defs);
+                self.v3_document(&items, Some((group.to_owned(), version.to_owned())))
             });
             out.push((path, document));
         }
@@ -98,179 +83,115 @@ impl<'a> Builder<'a> {
         out
     }
 
-    fn group_versions(&self) -> BTreeSet<(String, String)> {
-        self.table.iter().map(|d| (d.group.clone(), d.version.clone())).collect()
+    /// What each group version serves, in the table's order.
+    fn by_version(&self) -> BTreeMap<(&str, &str), Vec<Arc<ResourceDef>>> {
+        let mut out: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for def in self.table.iter() {
+            out.entry((def.group.as_str(), def.version.as_str())).or_default().push(def.clone());
+        }
+        out
     }
 
     /// Those whose kinds the documents' options name.
-    fn builtin_versions(&self) -> BTreeSet<(String, String)> {
-        let custom = |(group, version): &(String, String)| self.custom.has_version(group, version);
-        self.group_versions().into_iter().filter(|v| !custom(v)).collect()
+    pub(super) fn builtin_versions(&self) -> BTreeSet<(String, String)> {
+        let versions = self.by_version().into_keys().filter(|(g, v)| !self.custom.has_version(g, v));
+        versions.map(|(group, version)| (group.to_owned(), version.to_owned())).collect()
     }
 
     fn v3_document(&self, items: &[PathItem<'_>], version: Option<(String, String)>) -> Document {
         let versions = version.into_iter().filter(|(g, v)| !self.custom.has_version(g, v)).collect();
-        let mut sink = Sink::new();
-        sink.text(&format!("{{\"openapi\":\"3.0.0\",\"info\":{},", info()));
-        self.write_paths(&mut sink, items, Dialect::V3);
-        sink.text(",\"components\":{");
-        self.write_schemas(&mut sink, items, "schemas", Dialect::V3, &versions);
-        let security = json!({ BEARER: bearer() });
-        sink.text(&format!(",\"securitySchemes\":{security}}}}}"));
-        sink.finish()
-    }
-
-    /// The v2 document, as JSON.
-    pub(super) fn v2(&self) -> Document {
-        let items = self.v2_paths();
-        let mut sink = Sink::new();
-        sink.text(&format!("{{\"swagger\":\"2.0\",\"info\":{},", info()));
-        self.write_paths(&mut sink, &items, Dialect::V2);
-        sink.text(",");
-        self.write_schemas(&mut sink, &items, "definitions", Dialect::V2, &self.builtin_versions());
-        let security = json!({ BEARER: bearer() });
-        sink.text(&format!(",\"securityDefinitions\":{security},\"security\":[{{\"{BEARER}\":[]}}]}}"));
-        sink.finish()
-    }
-
-    /// The v2 document, as gnostic's protobuf.
-    pub(super) fn v2_protobuf(&self) -> Document {
-        let items = self.v2_paths();
-        let versions = self.builtin_versions();
-        let mut sink = Sink::new();
-        sink.bytes(&gnostic::head(TITLE, VERSION).into_bytes());
-        let mut paths = Message::default();
-        for item in &items {
-            gnostic::path(&mut paths, &item.path, &item.render(Dialect::V2));
+        let mut sink = Compressor::new();
+        sink.write(format!("{{\"openapi\":\"3.0.0\",\"info\":{},\"paths\":{{", info()));
+        for (i, item) in items.iter().enumerate() {
+            object_entry(&mut sink, i == 0, &item.path, &item.render(Dialect::V3));
         }
-        let mut field = Message::default();
-        field.bytes(8, &paths.into_bytes());
-        sink.bytes(&field.into_bytes());
-        let mut definitions = Message::default();
-        for (name, schema) in self.schemas(&items, Dialect::V2, &versions) {
-            gnostic::definition(&mut definitions, &name, &schema);
+        sink.write("},\"components\":{\"schemas\":{");
+        let mut schemas: BTreeMap<String, Value> = self.custom_types(items, Dialect::V3).collect();
+        let roots = self.roots(items);
+        schemas.extend(self.builtin_types(&roots, Dialect::V3, &versions));
+        for (i, (name, schema)) in schemas.iter().enumerate() {
+            object_entry(&mut sink, i == 0, name, schema);
         }
-        let mut field = Message::default();
-        field.bytes(9, &definitions.into_bytes());
-        sink.bytes(&field.into_bytes());
-        sink.bytes(&gnostic::security(BEARER, &bearer()).into_bytes());
-        sink.finish()
+        let security = json!({ BEARER: bearer() });
+        sink.write(format!("}},\"securitySchemes\":{security}}}}}"));
+        Document::join([&sink.cut()].into_iter())
     }
 
-    fn v2_paths(&self) -> Vec<PathItem<'_>> {
+    /// The paths of all built-in rows and of what is no resource.
+    pub(super) fn builtin_paths(&self) -> Vec<PathItem<'_>> {
         let paths = self.paths();
         let mut items = vec![paths.groups(), paths.version(), paths.issuer(WELL_KNOWN), paths.issuer(KEYS)];
         let mut groups = BTreeSet::new();
-        for (group, version) in self.group_versions() {
-            if groups.insert(group.clone()) {
-                items.push(paths.of_group(&group));
+        for ((group, version), mut defs) in self.by_version() {
+            defs.retain(|def| def.custom.is_none());
+            if defs.is_empty() {
+                continue;
             }
-            items.extend(paths.of_version(&group, &version));
+            if groups.insert(group) {
+                items.push(paths.of_group(group));
+            }
+            items.extend(paths.of_version(group, version, &defs));
         }
         items.sort_by(|a, b| a.path.cmp(&b.path));
         items
     }
 
-    fn write_paths(&self, sink: &mut Sink, items: &[PathItem<'_>], dialect: Dialect) {
-        sink.text("\"paths\":");
-        sink.object(items.iter().map(|item| (item.path.as_str(), item.render(dialect))));
+    /// The built-in types that `items` refer to, by themselves or by the custom types they name.
+    pub(super) fn roots(&self, items: &[PathItem<'_>]) -> BTreeSet<&'static str> {
+        let named = named(items);
+        let mut roots: BTreeSet<&'static str> = named.iter().filter_map(|n| self.facts.known(n)).collect();
+        if named.iter().any(|name| !self.custom.with_items(name).is_empty()) {
+            roots.extend(publish::REFERRED.iter().filter_map(|n| self.facts.known(n)));
+        }
+        roots
     }
 
-    fn write_schemas(
-        &self,
-        sink: &mut Sink,
-        items: &[PathItem<'_>],
-        key: &str,
-        dialect: Dialect,
-        group_versions: &BTreeSet<(String, String)>,
-    ) {
-        sink.text(&format!("\"{key}\":"));
-        sink.object(self.schemas(items, dialect, group_versions));
-    }
-
-    /// The types that `items` lead to, by name.
-    fn schemas<'b>(
+    /// `roots` and the types they lead to, by name.
+    pub(super) fn builtin_types<'b>(
         &'b self,
-        items: &[PathItem<'_>],
+        roots: &BTreeSet<&'static str>,
         dialect: Dialect,
         group_versions: &'b BTreeSet<(String, String)>,
     ) -> impl Iterator<Item = (String, Value)> + 'b {
-        let mut named = BTreeSet::new();
-        items.iter().for_each(|item| item.types(&mut named));
-        let mut roots: BTreeSet<&'static str> = named.iter().filter_map(|n| self.facts.known(n)).collect();
-        let custom: BTreeSet<String> =
-            named.iter().flat_map(|name| self.custom.with_items(name)).map(str::to_owned).collect();
-        if !custom.is_empty() {
-            roots.extend(publish::REFERRED.iter().filter_map(|n| self.facts.known(n)));
-        }
         let schemas =
             Schemas { facts: &self.facts, descriptions: &self.descriptions, dialect, group_versions };
-        let mut names: BTreeSet<String> = custom;
-        names.extend(self.facts.reachable(&roots).into_iter().map(str::to_owned));
-        names.into_iter().filter_map(move |name| {
-            let schema = match self.custom.schema(&name, dialect, &self.descriptions) {
-                Some(schema) => schema,
-                None => schemas.schema(&name)?,
-            };
-            Some((name, schema))
+        let names = self.facts.reachable(roots);
+        names.into_iter().filter_map(move |name| Some((name.to_owned(), schemas.schema(name)?)))
+    }
+
+    /// The custom types that `items` name, by name. A built-in type of the same name goes first.
+    pub(super) fn custom_types(
+        &self,
+        items: &[PathItem<'_>],
+        dialect: Dialect,
+    ) -> impl Iterator<Item = (String, Value)> {
+        let named = named(items);
+        let names: BTreeSet<&str> = named.iter().flat_map(|name| self.custom.with_items(name)).collect();
+        let custom = names.into_iter().filter(|name| self.facts.known(name).is_none());
+        custom.filter_map(move |name| {
+            Some((name.to_owned(), self.custom.schema(name, dialect, &self.descriptions)?))
         })
     }
 }
 
-fn info() -> Value {
+/// The types that the bodies and answers of `items` name.
+fn named<'a>(items: &[PathItem<'a>]) -> BTreeSet<&'a str> {
+    let mut out = BTreeSet::new();
+    items.iter().for_each(|item| item.types(&mut out));
+    out
+}
+
+/// An entry of an object.
+pub(super) fn object_entry(sink: &mut Compressor, first: bool, key: &str, value: &Value) {
+    let comma = if first { "" } else { "," };
+    sink.write(format!("{comma}{}:", Value::from(key)));
+    serde_json::to_writer(sink, value).expect("a tree is JSON, and a compressor takes every write");
+}
+
+pub(super) fn info() -> Value {
     json!({"title": TITLE, "version": VERSION})
 }
 
-fn bearer() -> Value {
+pub(super) fn bearer() -> Value {
     json!({"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header"})
-}
-
-/// Compresses and hashes what passes.
-struct Sink {
-    gzip: GzEncoder<Vec<u8>>,
-    hash: Sha512,
-}
-
-impl Sink {
-    fn new() -> Self {
-        Self { gzip: GzEncoder::new(Vec::new(), Compression::default()), hash: Sha512::new() }
-    }
-
-    fn text(&mut self, text: &str) {
-        self.bytes(text.as_bytes());
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.write_all(bytes).expect("a vector takes every write");
-    }
-
-    fn object<K: AsRef<str>>(&mut self, entries: impl Iterator<Item = (K, Value)>) {
-        let mut piece = String::new();
-        self.text("{");
-        for (i, (key, value)) in entries.enumerate() {
-            piece.clear();
-            let comma = if i > 0 { "," } else { "" };
-            write!(piece, "{comma}{}:{value}", Value::from(key.as_ref()))
-                .expect("a string takes every write");
-            self.text(&piece);
-        }
-        self.text("}");
-    }
-
-    fn finish(self) -> Document {
-        let gzip = self.gzip.finish().expect("a vector takes every write").into();
-        Document { gzip, hash: hex::encode_upper(self.hash.finalize()) }
-    }
-}
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.gzip.write_all(bytes)?;
-        self.hash.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.gzip.flush()
-    }
 }

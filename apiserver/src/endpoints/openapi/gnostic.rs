@@ -11,10 +11,15 @@ pub(super) struct Message(Vec<u8>);
 
 impl Message {
     pub(super) fn bytes(&mut self, number: u32, bytes: &[u8]) {
+        self.begin(number, bytes.len());
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// What is before a field of `len` bytes.
+    pub(super) fn begin(&mut self, number: u32, len: usize) {
         // Wire type 2: a length and that many bytes.
         self.varint(u64::from(number) << 3 | 2);
-        self.varint(bytes.len() as u64);
-        self.0.extend_from_slice(bytes);
+        self.varint(len as u64);
     }
 
     pub(super) fn into_bytes(self) -> Vec<u8> {

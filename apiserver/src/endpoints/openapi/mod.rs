@@ -6,7 +6,8 @@
 //! the only form some clients take. Everything derives from the table of resources and the published types.
 //!
 //! Documents are made at the first request for one of their family, off the runtime's threads, and are kept
-//! compressed: what a tree of them would cost is paid by nobody who does not ask. This room must not decode or
+//! compressed: what a tree of them would cost is paid by nobody who does not ask. When custom resources come and go,
+//! what did not change is taken from the documents before: whole ones in v3, pieces in v2. This room must not decode or
 //! know an object, and knows of HTTP only what a document's headers need.
 //!
 //! Upstream: `kube-openapi/pkg/{builder,builder3,handler,handler3}`.
@@ -20,9 +21,11 @@ mod operations;
 mod parameters;
 mod paths;
 mod schemas;
+mod segment;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod v2;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -33,16 +36,30 @@ use common::status::Status;
 use tokio::sync::OnceCell;
 
 use crate::resources::{ResourceDef, Table};
-use document::{Builder, Document};
+use document::Builder;
+use segment::Document;
+use v2::{Form, V2};
 
 /// All OpenAPI documents.
 pub(super) struct OpenApi {
     table: Arc<Table>,
-    v3: OnceCell<Arc<V3>>,
-    /// The documents of an earlier table, for what has not changed.
-    earlier: Option<Arc<V3>>,
-    v2: OnceCell<Document>,
-    v2_protobuf: OnceCell<Document>,
+    v3: Lazy<V3>,
+    v2: Lazy<V2>,
+    v2_protobuf: Lazy<V2>,
+}
+
+/// Documents that are made when they are first asked for.
+struct Lazy<T> {
+    made: OnceCell<Arc<T>>,
+    /// Those of an earlier table, for what has not changed.
+    earlier: Option<Arc<T>>,
+}
+
+impl<T> Lazy<T> {
+    fn after(before: Option<&Self>) -> Self {
+        let earlier = before.and_then(|b| b.made.get().cloned().or_else(|| b.earlier.clone()));
+        Self { made: OnceCell::new(), earlier }
+    }
 }
 
 /// The documents of `/openapi/v3`.
@@ -55,34 +72,40 @@ struct V3 {
 }
 
 impl OpenApi {
-    /// `before` lends the documents that cannot have changed.
+    /// `before` lends what cannot have changed.
     pub(super) fn new(table: Arc<Table>, before: Option<&Self>) -> Self {
-        let earlier = before.and_then(|b| b.v3.get().cloned().or_else(|| b.earlier.clone()));
-        Self { table, v3: OnceCell::new(), earlier, v2: OnceCell::new(), v2_protobuf: OnceCell::new() }
+        Self {
+            table,
+            v3: Lazy::after(before.map(|b| &b.v3)),
+            v2: Lazy::after(before.map(|b| &b.v2)),
+            v2_protobuf: Lazy::after(before.map(|b| &b.v2_protobuf)),
+        }
     }
 
     async fn v3(&self) -> Result<&V3, Status> {
-        let earlier = self.earlier.clone();
-        let build = move |builder: &Builder<'_>| Arc::new(V3::build(builder, earlier.as_deref()));
-        self.v3.get_or_try_init(|| self.make(build)).await.map(AsRef::as_ref)
+        self.make(&self.v3, V3::build).await
     }
 
-    async fn v2(&self) -> Result<&Document, Status> {
-        self.v2.get_or_try_init(|| self.make(|builder| builder.v2())).await
-    }
-
-    async fn v2_protobuf(&self) -> Result<&Document, Status> {
-        self.v2_protobuf.get_or_try_init(|| self.make(|builder| builder.v2_protobuf())).await
+    async fn v2(&self, form: Form) -> Result<&V2, Status> {
+        let lazy = match form {
+            Form::Json => &self.v2,
+            Form::Protobuf => &self.v2_protobuf,
+        };
+        self.make(lazy, move |builder, earlier| V2::build(builder, form, earlier)).await
     }
 
     /// Builds where it holds up no other request.
-    async fn make<T: Send + 'static>(
+    async fn make<'l, T: Send + Sync + 'static>(
         &self,
-        build: impl FnOnce(&Builder<'_>) -> T + Send + 'static,
-    ) -> Result<T, Status> {
-        let table = self.table.clone();
-        let work = tokio::task::spawn_blocking(move || build(&Builder::new(&table)));
-        work.await.map_err(Status::internal)
+        lazy: &'l Lazy<T>,
+        build: impl FnOnce(&Builder<'_>, Option<&T>) -> T + Send + 'static,
+    ) -> Result<&'l T, Status> {
+        let made = lazy.made.get_or_try_init(|| async {
+            let (table, earlier) = (self.table.clone(), lazy.earlier.clone());
+            let work = move || Arc::new(build(&Builder::new(&table), earlier.as_deref()));
+            tokio::task::spawn_blocking(work).await.map_err(Status::internal)
+        });
+        made.await.map(AsRef::as_ref)
     }
 }
 

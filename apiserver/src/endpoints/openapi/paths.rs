@@ -2,12 +2,14 @@
 //!
 //! Upstream: `apiserver/pkg/endpoints/installer.go`.
 
+use std::sync::Arc;
+
 use super::custom::CustomTypes;
 use super::facts::Facts;
 use super::operations::{ANY, Content, EVENTS, OBJECT, Operation, PathItem, RequestBody};
 use super::parameters::{self, Parameter, Parameters};
 use crate::endpoints::handlers::patch;
-use crate::resources::{ResourceDef, SubresourceDef, SubresourceHandler, Table};
+use crate::resources::{ResourceDef, SubresourceDef, SubresourceHandler};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
@@ -27,7 +29,6 @@ pub(super) struct Paths<'a> {
     pub facts: &'a Facts,
     pub custom: &'a CustomTypes,
     pub parameters: Parameters<'a>,
-    pub table: &'a Table,
 }
 
 /// A group version as operations call it.
@@ -111,30 +112,39 @@ impl<'a> Paths<'a> {
         builtin.or_else(|| self.custom.name_of(group, version, kind))
     }
 
-    /// The paths of a group version.
-    pub(super) fn of_version(&self, group: &str, version: &str) -> Vec<PathItem<'a>> {
+    /// The paths of a group version with these rows.
+    pub(super) fn of_version(
+        &self,
+        group: &str,
+        version: &str,
+        defs: &[Arc<ResourceDef>],
+    ) -> Vec<PathItem<'a>> {
+        let mut out = vec![self.of_discovery(group, version)];
+        out.extend(defs.iter().flat_map(|def| self.of_resource(def)));
+        out
+    }
+
+    /// The path that says what a group version serves.
+    pub(super) fn of_discovery(&self, group: &str, version: &str) -> PathItem<'a> {
         let names = Names::new(group, version);
-        let id = format!("get{}APIResources", names.title);
-        let mut out = vec![self.discovery(
-            &format!("{}/", names.prefix),
-            id,
-            "get available resources",
-            &names.tag,
-            "APIResourceList",
-        )];
-        let table: &'a Table = self.table;
-        for def in table.iter().filter(|d| d.group == group && d.version == version) {
-            let Some(ty) = self.name_of(group, version, &def.kind) else { continue };
-            let list = self.name_of(group, version, &def.list_kind);
-            let place = Place { names: &names, def, ty, list };
-            self.collection(&place, &mut out);
-            self.item(&place, &mut out);
-            if def.has_verb("watch") && def.custom.is_none() {
-                self.watches(&place, &mut out);
-            }
-            for sub in &def.subresources {
-                self.subresource(&place, sub, &mut out);
-            }
+        let (path, id) = (format!("{}/", names.prefix), format!("get{}APIResources", names.title));
+        self.discovery(&path, id, "get available resources", &names.tag, "APIResourceList")
+    }
+
+    /// The paths of a row.
+    pub(super) fn of_resource(&self, def: &ResourceDef) -> Vec<PathItem<'a>> {
+        let mut out = Vec::new();
+        let Some(ty) = self.name_of(&def.group, &def.version, &def.kind) else { return out };
+        let list = self.name_of(&def.group, &def.version, &def.list_kind);
+        let names = Names::new(&def.group, &def.version);
+        let place = Place { names: &names, def, ty, list };
+        self.collection(&place, &mut out);
+        self.item(&place, &mut out);
+        if def.has_verb("watch") && def.custom.is_none() {
+            self.watches(&place, &mut out);
+        }
+        for sub in &def.subresources {
+            self.subresource(&place, sub, &mut out);
         }
         out.retain(|item| !item.operations.is_empty());
         out

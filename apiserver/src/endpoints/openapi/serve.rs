@@ -11,7 +11,8 @@ use http::header::{
 use http::{Method, StatusCode};
 
 use super::OpenApi;
-use super::document::Document;
+use super::segment::Document;
+use super::v2::Form;
 use crate::endpoints::negotiation::{accepted, accepts_gzip};
 use crate::endpoints::responses;
 use crate::request::{Response, empty};
@@ -58,10 +59,10 @@ impl OpenApi {
             "v2" => {
                 let content_type = form(headers, V2_FORMS)?;
                 let document = match content_type {
-                    JSON => self.v2().await?,
-                    _ => self.v2_protobuf().await?,
+                    JSON => self.v2(Form::Json).await?,
+                    _ => self.v2(Form::Protobuf).await?,
                 };
-                tagged(headers, document, content_type)
+                tagged(headers, &document.document, content_type)
             }
             "v3" => Ok(responses::respond(200, JSON, self.v3().await?.root.clone())),
             _ => {
@@ -106,12 +107,12 @@ fn tagged(headers: &HeaderMap, document: &Document, content_type: &'static str) 
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else if accepts_gzip(headers) {
-        let mut response = responses::respond(200, content_type, document.gzip.clone());
+        let mut response = responses::respond(200, content_type, document.gzip());
         response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         response
     } else {
         let mut plain = Vec::new();
-        GzDecoder::new(&document.gzip[..]).read_to_end(&mut plain).map_err(Status::internal)?;
+        GzDecoder::new(&document.gzip()[..]).read_to_end(&mut plain).map_err(Status::internal)?;
         responses::respond(200, content_type, Bytes::from(plain))
     };
     let answer = response.headers_mut();
