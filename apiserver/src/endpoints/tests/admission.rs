@@ -93,6 +93,15 @@ async fn a_scale_is_admitted_as_a_scale() {
         assert_eq!(refused.body["message"], "foos.example.com \"x\" is forbidden: too many");
     }
     assert_eq!(server.get(&path).await.body["spec"]["size"], 4);
+    let negative = server.put(&scale, wanted(-1)).await;
+    assert_eq!(negative.code, 422, "{}", negative.body);
+    assert_eq!(
+        negative.body["message"],
+        "Foo.example.com \"x\" is invalid: .spec.size: Invalid value: -1: should be a non-negative integer"
+    );
+    let absent = json!({"metadata": {"name": "y"}, "spec": {"replicas": 1}});
+    let absent = server.put(&format!("{FOOS}/y/scale"), absent).await;
+    assert_eq!((absent.code, &absent.body["message"]), (404, &json!("foos.example.com \"y\" not found")));
 }
 
 #[tokio::test]

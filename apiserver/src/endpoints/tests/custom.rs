@@ -103,7 +103,7 @@ async fn a_scale_is_read_strictly() {
             "",
             json!({"metadata": {"name": "x"}, "spec": {"replicas": -1}}),
             422,
-            "must be greater than or equal",
+            ".spec.size: Invalid value: -1: should be a non-negative integer",
         ),
         ("", json!({"metadata": {"name": "x", "resourceVersion": "1"}}), 409, "the object has been modified"),
     ] {

@@ -3,11 +3,13 @@
 //! Expressions must compile ([`expressions`]). What an old object already had wrong may stay, as upstream has it:
 //! match conditions that an update leaves alone are left alone.
 
+mod bindings;
 mod expressions;
 mod policies;
 mod webhooks;
 
-pub use policies::{BINDING, MUTATING_BINDING, MUTATING_POLICY, POLICY};
+pub use bindings::{BINDING, MUTATING_BINDING};
+pub use policies::{MUTATING_POLICY, POLICY};
 pub use webhooks::{MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS};
 
 use common::status::FieldErrors;

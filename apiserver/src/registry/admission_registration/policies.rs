@@ -1,4 +1,4 @@
-//! Validating and mutating admission policies and their bindings.
+//! Validating and mutating admission policies.
 
 use common::status::FieldErrors;
 
@@ -18,7 +18,8 @@ const AUDIT_ANNOTATIONS_MAX: usize = 20;
 const AUDIT_EXPRESSION_BYTES_MAX: usize = 5 * 1024;
 const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
 
-const BASE: Rules = Rules {
+/// Of policies and their bindings.
+pub(super) const BASE: Rules = Rules {
     warnings: advice::of_admission,
     gated: super::reserved,
     unconditional_update: false,
@@ -46,42 +47,6 @@ pub const MUTATING_POLICY: Rules = Rules {
     validate: |policy, errors| mutating_policy(policy, None, errors),
     validate_update: |policy, old, errors| mutating_policy(policy, Some(old), errors),
     ..POLICIES
-};
-
-pub const BINDING: Rules = Rules {
-    default: defaults::admission_policy_binding,
-    validate: |binding, errors| {
-        let spec = At::root(binding).at("spec");
-        binding_spec(&spec, errors);
-        let actions = spec.strings("validationActions");
-        let known = ["Deny", "Warn", "Audit"];
-        for (i, action) in actions.iter().enumerate() {
-            let path = format!("{}[{i}]", spec.under("validationActions"));
-            if !known.contains(action) {
-                errors.not_supported(&path, action, &known);
-            }
-            if actions[..i].contains(action) {
-                errors.duplicate(&path, action);
-            }
-        }
-        if actions.contains(&"Deny") && actions.contains(&"Warn") {
-            spec.invalid("validationActions", "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)", errors);
-        }
-        if actions.is_empty() {
-            spec.required("validationActions", "at least one validation action is required", errors);
-        }
-    },
-    ..BASE
-};
-
-pub const MUTATING_BINDING: Rules = Rules {
-    default: defaults::admission_policy_binding,
-    validate: |binding, errors| {
-        let spec = At::root(binding).at("spec");
-        binding_spec(&spec, errors);
-        no_deletes(&spec.at("matchResources"), errors);
-    },
-    ..BASE
 };
 
 fn common_rules(spec: &At<'_>, errors: &mut FieldErrors) {
@@ -260,7 +225,7 @@ fn mutating_policy(policy: &Object, old: Option<&Object>, errors: &mut FieldErro
 }
 
 /// A mutating policy cannot look at deletes.
-fn no_deletes(matched: &At<'_>, errors: &mut FieldErrors) {
+pub(super) fn no_deletes(matched: &At<'_>, errors: &mut FieldErrors) {
     let known = ["*", "CREATE", "UPDATE", "CONNECT"];
     for operation in matched.each("resourceRules").iter().flat_map(|rule| rule.strings("operations")) {
         if !known.contains(&operation) {
@@ -302,7 +267,7 @@ fn param_kind(kind: &At<'_>, errors: &mut FieldErrors) {
     }
 }
 
-fn match_resources(matched: &At<'_>, errors: &mut FieldErrors) {
+pub(super) fn match_resources(matched: &At<'_>, errors: &mut FieldErrors) {
     if matched.has("matchPolicy") {
         matched.choice("matchPolicy", &["Equivalent", "Exact"], errors);
     } else {
@@ -329,30 +294,6 @@ fn match_resources(matched: &At<'_>, errors: &mut FieldErrors) {
             }
             rule(&place, errors);
         }
-    }
-}
-
-fn binding_spec(spec: &At<'_>, errors: &mut FieldErrors) {
-    spec.required_shaped("policyName", names::dns1123_subdomain, errors);
-    let reference = spec.at("paramRef");
-    if reference.present() {
-        let (named, selected) = (!reference.text("name").is_empty(), reference.has("selector"));
-        reference.shaped_if_set("name", names::path_segment, errors);
-        if named && selected {
-            reference.forbidden("name", "name and selector are mutually exclusive", errors);
-        }
-        reference.selector("selector", errors);
-        if named && selected {
-            reference.forbidden("selector", "name and selector are mutually exclusive", errors);
-        }
-        if !named && !selected {
-            errors.required(&reference.path, "one of name or selector must be specified");
-        }
-        reference.required_choice("parameterNotFoundAction", &["Deny", "Allow"], errors);
-    }
-    let matched = spec.at("matchResources");
-    if matched.present() {
-        match_resources(&matched, errors);
     }
 }
 
@@ -504,14 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_bindings_are_refused_in_upstreams_words() {
-        assert_eq!(
-            found(BINDING, &json!({"spec": {"validationActions": ["Deny", "Warn"]}})),
-            [
-                "spec.policyName: Required value",
-                "spec.validationActions: Invalid value: [\"Deny\",\"Warn\"]: must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)"
-            ]
-        );
+    fn a_mutation_is_of_its_type() {
         assert_eq!(
             found(
                 MUTATING_POLICY,

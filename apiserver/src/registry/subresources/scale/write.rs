@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use common::status::{FieldErrors, Status};
+use common::status::{FieldErrors, Status, reason};
 use serde_json::Value;
 
 use crate::admission::{Attributes, Chain, Operation};
@@ -57,9 +57,9 @@ pub trait Scalable: Send + Sync {
     /// Whether a Scale is one that this kind can have.
     ///
     /// # Errors
-    /// 400 when it is not.
-    fn check(&self, _scale: &Value) -> Result<(), Status> {
-        Ok(())
+    /// 400 or 422 when it is not.
+    fn check(&self, scale: &Value) -> Result<(), Status> {
+        not_negative(scale)
     }
 
     fn set_replicas(&self, object: &mut Object, replicas: i64);
@@ -83,14 +83,23 @@ pub async fn serve(
     let ctx = request.ctx.clone();
     let write = ScaleWrite::read(scaled, schema, request).await?;
     let dry_run = write.options.dry_run;
-    let mut writing = Writing { scalable, write, chain, def };
     let (namespace, name) = (&ctx.info.namespace, &ctx.info.name);
+    // Upstream misses the Scale of a workload, and a custom resource itself.
+    let resource = def.resource.clone();
+    let missing = if def.custom.is_some() { resource.clone() } else { format!("{resource}/scale") };
+    let missing = Status::not_found(&def.group, &missing, name);
+    let own = |status: &Status| status.details.as_ref().is_some_and(|d| d.kind == resource);
+    let named = |status: Status| {
+        if status.reason == reason::NOT_FOUND && own(&status) { missing } else { status }
+    };
+    let mut writing = Writing { scalable, write, chain, def };
     if dry_run {
-        let current = store.get(namespace, name, None).await?.tree();
+        let current = store.get(namespace, name, None).await.map_err(named)?.tree();
         return Ok(answer(200, &scalable.scale_of(&writing.changed(&current).await?)));
     }
-    let (object, _) =
-        store.guaranteed_update(namespace, name, &Preconditions::default(), false, &mut writing).await?;
+    let none = Preconditions::default();
+    let done = store.guaranteed_update(namespace, name, &none, false, &mut writing).await;
+    let (object, _) = done.map_err(named)?;
     Ok(answer(200, &scalable.scale_of(&object.tree())))
 }
 
@@ -110,11 +119,10 @@ impl Writing<'_> {
         let mut wanted = write.wanted(object, &before)?;
         self.chain.admit(&mut self.attributes(&mut wanted, &before)).await?;
         scalable.check(&wanted)?;
-        let replicas = replicas(&wanted)?;
         write.check(object, &wanted)?;
         let mut new = object.clone();
         write.note(&mut new, &wanted)?;
-        scalable.set_replicas(&mut new, replicas);
+        scalable.set_replicas(&mut new, replicas(&wanted));
         self.apply_rules(&mut new, object)?;
         let (mut scale, before) = (scalable.scale_of(&new), scalable.scale_of(object));
         self.chain.validate(&self.attributes(&mut scale, &before)).await?;
@@ -321,16 +329,17 @@ fn no_type() -> Status {
     Status::internal(format!("no type {TYPE} in the schema"))
 }
 
-/// The replicas of a Scale.
-///
+fn replicas(scale: &Value) -> i64 {
+    int(field(scale, "spec"), "replicas").unwrap_or(0)
+}
+
 /// # Errors
-/// 422 for fewer than none.
-pub(super) fn replicas(scale: &Value) -> Result<i64, Status> {
-    let replicas = int(field(scale, "spec"), "replicas").unwrap_or(0);
-    if replicas < 0 {
-        let mut errors = FieldErrors::new();
-        errors.invalid("spec.replicas", replicas, "must be greater than or equal to 0");
-        return Err(Status::invalid("autoscaling", "Scale", object::name(scale), &errors));
+/// 422 for fewer replicas than none.
+pub(super) fn not_negative(scale: &Value) -> Result<(), Status> {
+    if replicas(scale) >= 0 {
+        return Ok(());
     }
-    Ok(replicas)
+    let mut errors = FieldErrors::new();
+    errors.invalid("spec.replicas", replicas(scale), "must be greater than or equal to 0");
+    Err(Status::invalid("autoscaling", "Scale", object::name(scale), &errors))
 }
