@@ -13,7 +13,7 @@ use super::{entry, errors, watchers};
 use crate::storage::{KeyValue, Revision, StoreError};
 
 /// Objects per page when a list is read from the store.
-const STORE_PAGE: usize = 2000;
+const STORE_PAGE: usize = 500;
 
 /// One list's place: what it is about, and where it begins.
 pub(super) struct Page<'a> {

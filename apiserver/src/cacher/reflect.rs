@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::engine::Cacher;
 use super::entry;
-use crate::storage::{EventStream, KeyValue, Revision, StoreError, StoreEvent};
+use crate::storage::{EventStream, KeyValue, Listing, Revision, StoreError, StoreEvent};
 
 /// Objects per page of the first listing.
-const LIST_PAGE: usize = 2000;
+const LIST_PAGE: usize = 1000;
 /// Events taken in under one lock.
 const BATCH_EVENTS_MAX: usize = 256;
 /// How often what is old or gone is forgotten.
@@ -98,13 +99,13 @@ async fn list_and_watch(cacher: &Cacher, reached: &mut Option<Revision>) -> Resu
 
 /// Reads everything at one revision and makes it the state.
 async fn list(cacher: &Cacher) -> Result<Revision, StoreError> {
-    let config = &cacher.config;
     let (mut objects, mut unreadable) = (Vec::new(), BTreeMap::new());
-    let (mut from, mut at): (Option<String>, Option<Revision>) = (None, None);
+    let mut page = fetch(cacher, None, None).await?;
+    let revision = page.revision;
     loop {
-        let page = config.store.list(&config.prefix, from.as_deref(), LIST_PAGE, at).await?;
-        at.get_or_insert(page.revision);
-        from = page.items.last().map(|last| super::paging::successor(&last.key));
+        let last = page.items.last().filter(|_| page.more);
+        // The store reads on while this page is decoded.
+        let next = last.map(|last| fetch(cacher, Some(super::paging::successor(&last.key)), Some(revision)));
         for kv in page.items {
             match decode(cacher, &kv) {
                 Ok(object) => objects.push(object),
@@ -113,15 +114,28 @@ async fn list(cacher: &Cacher) -> Result<Revision, StoreError> {
                 }
             }
         }
-        if !page.more {
-            break;
-        }
+        let Some(next) = next else { break };
+        page = next.await?;
     }
-    let revision = at.expect("at least one page was read");
     cacher.state.write().replace(objects, unreadable, revision);
     cacher.figures.initialized();
     cacher.announce();
     Ok(revision)
+}
+
+/// A page of the first listing, read whether or not anybody waits for it yet. Dropped, it is given up.
+fn fetch(
+    cacher: &Cacher,
+    from: Option<String>,
+    at: Option<Revision>,
+) -> impl Future<Output = Result<Listing, StoreError>> + use<> {
+    let config = cacher.config.clone();
+    let reading =
+        tokio::spawn(async move { config.store.list(&config.prefix, from.as_deref(), LIST_PAGE, at).await });
+    AbortOnDropHandle::new(reading).map(|read| match read {
+        Ok(page) => page,
+        Err(error) => Err(StoreError::Unavailable(error.to_string())),
+    })
 }
 
 /// One object, shared with the cache when that has this revision already.

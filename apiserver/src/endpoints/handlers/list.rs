@@ -6,7 +6,7 @@ use bytes::Bytes;
 use common::status::Status;
 use serde_json::{Map, Value};
 
-use super::super::negotiation::{self, Encoding, PrefersProtobuf, Shape};
+use super::super::negotiation::{self, Encoding, Output, PrefersProtobuf, Shape};
 use super::super::query::{ListOptions, Query};
 use super::super::responses::{self, ListBody};
 use super::super::scope::Scope;
@@ -21,7 +21,18 @@ pub(in super::super) async fn serve(
     let output = negotiation::output(&request.headers, true)?;
     let query = Query::parse(&scope.ctx.query);
     let options = ListOptions::parse(&query, &scope.def, &scope.namespace, &scope.name, false)?;
-    let mut page = scope.store()?.list(options.into_list()).await?;
+    let page = scope.store()?.list(options.into_list()).await?;
+    answer(scope, request, &query, output, page).await
+}
+
+/// A page as the client wants to see it.
+pub(super) async fn answer(
+    scope: &Scope<'_>,
+    request: &http::request::Parts,
+    query: &Query<'_>,
+    output: Output,
+    mut page: ListPage,
+) -> Result<Response, Status> {
     let gzip = negotiation::accepts_gzip(&request.headers);
     if scope.def.conversion.is_some() || output.shape == Shape::PartialMetadata {
         let shape = if output.shape == Shape::Table { Shape::Object } else { output.shape };
@@ -32,7 +43,7 @@ pub(in super::super) async fn serve(
     }
     let (kind, api_version) = match output.shape {
         Shape::Table => {
-            let printer = printer(scope, &query)?;
+            let printer = printer(scope, query)?;
             let table = printer.table(metadata(&page), page.items.iter().map(|i| i.bytes.as_ref()), true)?;
             return responses::object(200, table, output.encoding, gzip).await;
         }
@@ -60,7 +71,7 @@ fn head(kind: &str, api_version: &str, page: &ListPage) -> Bytes {
     ))
 }
 
-pub(super) fn metadata(page: &ListPage) -> Value {
+fn metadata(page: &ListPage) -> Value {
     let mut metadata = Map::new();
     metadata.insert("resourceVersion".to_owned(), page.revision.to_string().into());
     if !page.continue_token.is_empty() {

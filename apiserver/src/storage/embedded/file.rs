@@ -15,8 +15,9 @@ use redb::{Database, DatabaseError};
 
 use super::{OpenError, tables};
 
-/// Pages of the file kept in memory. Readers are served by the watch caches, so it need not be large.
-const CACHE_BYTES: usize = 24 * 1024 * 1024;
+/// Pages of the file kept in memory: the upper ones of the trees and what a commit writes. Objects are read from the
+/// watch caches, and below this is the kernel's cache.
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// A file below this is never worth shrinking.
 const SHRINK_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// A file is shrunk when it is opened and is this many times what it holds.

@@ -31,7 +31,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use common::shutdown::Tasks;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub(crate) use self::whole::Loader;
 use self::writer::{Op, Request};
@@ -43,6 +43,8 @@ use super::{EventStream, KeyValue, Listing, Observed, Revision, Store, StoreErro
 pub const VALUE_BYTES_MAX: usize = 1536 * 1024;
 /// Writes waiting for the next transaction.
 const REQUESTS_MAX: usize = 4096;
+/// Reads of the file at a time. Each has a thread, and each thread memory of its own.
+const READERS_MAX: usize = 4;
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +65,7 @@ pub enum OpenError {
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
     requests: mpsc::Sender<Request>,
+    readers: Arc<Semaphore>,
 }
 
 /// What the writer and the readers have in common.
@@ -99,7 +102,7 @@ impl EmbeddedStore {
         let (writer, stop) = (shared.clone(), tasks.stop_token());
         let interval = Some(compaction_interval).filter(|interval| !interval.is_zero());
         tasks.spawn_essential("embedded store writer", writer::run(writer, queue, interval, stop));
-        Arc::new(Self { shared, requests })
+        Arc::new(Self { shared, requests, readers: Arc::new(Semaphore::new(READERS_MAX)) })
     }
 
     async fn request(&self, op: Op) -> Result<Revision, StoreError> {
@@ -113,9 +116,13 @@ impl EmbeddedStore {
         &self,
         read: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let shared = self.shared.clone();
-        let done = tokio::task::spawn_blocking(move || read(&shared)).await;
-        done.map_err(|e| StoreError::Unavailable(e.to_string()))?
+        let (shared, readers) = (self.shared.clone(), self.readers.clone());
+        let permit = readers.acquire_owned().await.expect("the semaphore is never closed");
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            read(&shared)
+        });
+        done.await.map_err(|e| StoreError::Unavailable(e.to_string()))?
     }
 }
 

@@ -12,6 +12,9 @@ use crate::storage::{KeyValue, Listing, Revision, StoreError, StoreEvent};
 /// Rows counted behind a page; of more than these the number is not told.
 const COUNT_MAX: u64 = 1000;
 
+/// What follows a larger page is not counted: no client reads it, and counting is reading.
+const COUNTED_PAGE_MAX: usize = 500;
+
 pub(super) fn get(shared: &Shared, key: &str) -> Result<(Option<KeyValue>, Revision), StoreError> {
     read(shared, |tx| {
         let revision = meta(tx, META_REVISION)?;
@@ -73,7 +76,8 @@ struct Page {
 
 impl Page {
     fn counted_enough(&self) -> bool {
-        self.following > COUNT_MAX
+        let most = if self.limit > COUNTED_PAGE_MAX { 0 } else { COUNT_MAX };
+        self.following > most
     }
 
     fn take(&mut self, read: impl FnOnce() -> Result<KeyValue, redb::Error>) -> Result<(), redb::Error> {
