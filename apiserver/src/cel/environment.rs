@@ -71,6 +71,13 @@ impl Environment {
         self
     }
 
+    /// With functions that can be compiled and are never run here.
+    #[must_use]
+    pub fn with_functions(mut self, declarations: &[&'static str]) -> Self {
+        Arc::make_mut(&mut self.functions).declare(declarations);
+        self
+    }
+
     /// With a variable. A name with a dot is found as such, before a field of what stands before the dot.
     #[must_use]
     pub fn variable(mut self, name: &str, ty: Type) -> Self {

@@ -113,6 +113,38 @@ fn old_forms_of_addresses_pass_where_they_always_did() {
 }
 
 #[test]
+fn selectors_of_devices_say_what_their_gates_let_them() {
+    const GATE: &str = "DRAListTypeAttributes";
+    let expression = "device.attributes['a.b'].x.includes(1)";
+    let selectors = json!([{"cel": {"expression": expression}}]);
+    let request = |place: Value| json!({"devices": {"requests": [place]}});
+    let exactly = json!({"name": "r", "exactly": {"deviceClassName": "c", "selectors": selectors}});
+    let first = json!({"name": "r",
+        "firstAvailable": [{"name": "a", "deviceClassName": "c", "selectors": selectors}]});
+    let name = json!({"name": "c"});
+    for (resource, object, place) in [
+        ("deviceclasses", json!({"metadata": name, "spec": {"selectors": selectors}}), "spec.selectors[0]"),
+        (
+            "resourceclaims",
+            json!({"metadata": name, "spec": request(exactly.clone())}),
+            "spec.devices.requests[0].exactly.selectors[0]",
+        ),
+        (
+            "resourceclaimtemplates",
+            json!({"metadata": name, "spec": {"spec": request(first)}}),
+            "spec.spec.devices.requests[0].firstAvailable[0].selectors[0]",
+        ),
+    ] {
+        let kind = Kind("resource.k8s.io", resource);
+        assert_eq!(kind.found(gates(GATE, true), &object, None), [""; 0], "{resource}");
+        let refused = kind.found(gates(GATE, false), &object, None);
+        assert!(
+            refused.len() == 1 && refused[0].starts_with(&format!("{place}.cel.expression: Invalid value"))
+        );
+    }
+}
+
+#[test]
 fn names_of_files_are_theirs_where_files_are_read() {
     const GATE: &str = "ManifestBasedAdmissionControlConfig";
     let bindings = Kind("admissionregistration.k8s.io", "validatingadmissionpolicybindings");

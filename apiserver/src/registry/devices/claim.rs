@@ -9,7 +9,7 @@ use super::configuration::{CONFIGS_MAX, opaque};
 use super::lists::{distinct, within};
 use super::names::fully_qualified;
 use super::requests::{REQUESTS_MAX, RequestNames};
-use super::selectors::selectors;
+use super::selectors::{expressions, selectors};
 use super::taints::toleration;
 use crate::registry::checks::At;
 use crate::registry::core::immutable;
@@ -31,6 +31,11 @@ pub const CLAIM: Rules = Rules {
     validate: |claim, errors| claim_spec(&At::root(claim).at("spec"), errors),
     update_validates: false,
     validate_update: |new, old, errors| immutable(new, old, &["spec"], errors),
+    gated: |claim, old, features, errors| {
+        if old.is_none() {
+            expressions(asked(&At::root(claim).at("spec")).into_iter(), features, errors);
+        }
+    },
     prepare_status: drop_deallocated,
     validate_status: claim_status,
     status: StatusRule::Split,
@@ -51,8 +56,21 @@ pub const CLAIM_TEMPLATE: Rules = Rules {
         claim_spec(&spec.at("spec"), errors);
     },
     validate_update: |new, old, errors| immutable(new, old, &["spec"], errors),
+    gated: |template, _, features, errors| {
+        expressions(asked(&At::root(template).at("spec").at("spec")).into_iter(), features, errors);
+    },
     ..Rules::PLAIN
 };
+
+/// All that a claim asks devices for, alternatives one by one.
+fn asked<'a>(spec: &At<'a>) -> Vec<At<'a>> {
+    let requests = spec.at("devices").each("requests");
+    let each = |request: At<'a>| {
+        let exactly = Some(request.at("exactly")).filter(At::present);
+        exactly.into_iter().chain(request.each("firstAvailable"))
+    };
+    requests.into_iter().flat_map(each).collect()
+}
 
 pub(super) fn default_tolerations(owner: &mut Value) {
     for toleration in items_mut(owner, "tolerations") {

@@ -4,7 +4,7 @@ use common::status::FieldErrors;
 
 use super::configuration::{CONFIGS_MAX, opaque};
 use super::lists::within;
-use super::selectors::selectors;
+use super::selectors::{expressions, selectors};
 use crate::registry::checks::At;
 use crate::registry::names;
 use crate::registry::rules::Rules;
@@ -15,6 +15,9 @@ pub const DEVICE_CLASS: Rules = Rules {
     update_validates: false,
     validate_update: |new, old, errors| {
         spec(&At::root(new).at("spec"), Some(&At::root(old).at("spec")), errors);
+    },
+    gated: |class, _, features, errors| {
+        expressions(std::iter::once(At::root(class).at("spec")), features, errors);
     },
     ..Rules::COUNTED
 };

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use common::status::FieldErrors;
 
 use crate::cel::{Environment, Shape, Type, cost};
+use crate::features::Features;
 
 /// What a selector may be estimated to cost (`CELSelectorExpressionMaxCost`).
 const COST_MAX: u64 = 1_000_000;
@@ -15,17 +16,26 @@ const VALUE_MAX: u64 = 64;
 /// Attributes and capacities of a device.
 const ATTRIBUTES_MAX: u64 = 32;
 
+/// Whether an attribute is a value or has it in its list.
+const INCLUDES: &str = "includes: dyn.(dyn) -> bool";
+
 /// Checks one expression.
 pub(super) struct Selectors {
     env: Environment,
     device: Shape,
+    /// An attribute may be a list.
+    lists: bool,
 }
 
 impl Selectors {
-    pub(super) fn new() -> Self {
-        let device = device();
-        let env = Environment::base().with_bind().shaped("device", &device, "");
-        Self { env, device }
+    pub(super) fn new(features: &Features) -> Self {
+        let lists = features.enabled("DRAListTypeAttributes");
+        let device = device(lists, features.enabled("DRAConsumableCapacity"));
+        let mut env = Environment::base().with_bind().shaped("device", &device, "");
+        if lists {
+            env = env.with_functions(&[INCLUDES]);
+        }
+        Self { env, device, lists }
     }
 
     pub(super) fn check(&self, field: String, text: &str, errors: &mut FieldErrors) {
@@ -34,7 +44,12 @@ impl Selectors {
             Err(issues) => return errors.invalid(field, text, format!("compilation failed: {issues}")),
         };
         // The value of an attribute has a type only at run time.
-        if !matches!(program.output(), Type::Bool | Type::Any) {
+        let fits = match program.output() {
+            Type::Bool | Type::Any => true,
+            Type::Dyn => self.lists,
+            _ => false,
+        };
+        if !fits {
             let got = program.output().declared();
             return errors.invalid(
                 field,
@@ -43,6 +58,12 @@ impl Selectors {
             );
         }
         let size_of = |path: &[Rc<str>]| match path {
+            // Whatever an attribute is called, it is as large as any.
+            [name, key, domain, id]
+                if name.as_ref() == "device" && key.as_ref() == "attributes" && !id.starts_with('@') =>
+            {
+                cost::below(&self.device, &[key.clone(), domain.clone(), "@values".into()])
+            }
             [name, below @ ..] if name.as_ref() == "device" => cost::below(&self.device, below),
             _ => None,
         };
@@ -52,21 +73,23 @@ impl Selectors {
     }
 }
 
-fn device() -> Shape {
+fn device(lists: bool, consumable: bool) -> Shape {
     let text = |max| Shape::plain(Type::Str, max, 2);
     let by_domain = |values: Shape| {
         Shape::map(text(DOMAIN_MAX), Shape::map(text(ID_MAX), values, ATTRIBUTES_MAX), ATTRIBUTES_MAX)
     };
     let quantity = Shape::plain(Type::object("kubernetes.Quantity"), 0, 8);
-    Shape::object(
-        "kubernetes.DRADevice",
-        vec![
-            ("driver", text(DRIVER_MAX)),
-            ("allowMultipleAllocations", Shape::plain(Type::Bool, 1, 4)),
-            ("attributes", by_domain(Shape::plain(Type::Any, VALUE_MAX, 1))),
-            ("capacity", by_domain(quantity)),
-        ],
-    )
+    // A list has fewer values than a text may have bytes.
+    let attribute = Shape::plain(if lists { Type::Dyn } else { Type::Any }, VALUE_MAX, 1);
+    let mut fields = vec![
+        ("driver", text(DRIVER_MAX)),
+        ("attributes", by_domain(attribute)),
+        ("capacity", by_domain(quantity)),
+    ];
+    if consumable {
+        fields.push(("allowMultipleAllocations", Shape::plain(Type::Bool, 1, 4)));
+    }
+    Shape::object("kubernetes.DRADevice", fields)
 }
 
 #[cfg(test)]
@@ -74,8 +97,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_selector_may_say_depends_on_gates() {
+        let problem = |gate: &'static str, on: bool, text: &str| {
+            let mut errors = FieldErrors::new();
+            Selectors::new(&Features::default().with(gate, on)).check("f".to_owned(), text, &mut errors);
+            errors.0.first().map(|error| error.detail.clone()).unwrap_or_default()
+        };
+        let lists = |on: bool, text: &str| problem("DRAListTypeAttributes", on, text);
+        for text in [
+            "device.attributes['a.b'].x.includes(1)",
+            "device.attributes['a.b'].x.exists(v, v == 'y')",
+            "device.attributes['a.b'].x",
+            "'y' in device.attributes['a.b'].x",
+        ] {
+            assert_eq!(lists(true, text), "", "{text}");
+        }
+        assert!(lists(false, "device.attributes['a.b'].x.includes(1)").contains("undeclared reference"));
+        assert!(lists(true, "device.driver").ends_with("or the unknown type, not string"));
+        let consumable = |on: bool| problem("DRAConsumableCapacity", on, "device.allowMultipleAllocations");
+        assert_eq!(consumable(true), "");
+        assert!(consumable(false).contains("undefined field 'allowMultipleAllocations'"));
+    }
+
+    #[test]
     fn selectors_are_checked_as_upstream_checks_them() {
-        let selectors = Selectors::new();
+        let selectors = Selectors::new(&Features::default());
         for (text, wanted) in [
             ("true", ""),
             ("device.driver == 'a.b'", ""),
