@@ -90,10 +90,29 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    fn enter(&mut self, bracket: u8) -> Result<(), Unexpected> {
-        self.take(bracket)?;
+    /// Takes what stands between two brackets, item by item.
+    fn between<E: From<Unexpected>>(
+        &mut self,
+        [open, close]: [u8; 2],
+        mut item: impl FnMut(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.take(open)?;
         self.depth += 1;
-        if self.depth > DEPTH_MAX { Err(self.unexpected()) } else { Ok(()) }
+        if self.depth > DEPTH_MAX {
+            return Err(self.unexpected().into());
+        }
+        if self.peek()? != close {
+            loop {
+                item(self)?;
+                if self.peek()? == close {
+                    break;
+                }
+                self.take(b',')?;
+            }
+        }
+        self.at += 1;
+        self.depth -= 1;
+        Ok(())
     }
 
     /// Takes an object. `each` is given the keys and must take their values.
@@ -104,21 +123,11 @@ impl<'a> Cursor<'a> {
         &mut self,
         mut each: impl FnMut(&mut Self, &str) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.enter(b'{')?;
-        if self.peek()? != b'}' {
-            loop {
-                let key = self.string()?;
-                self.take(b':')?;
-                each(self, &key)?;
-                if self.peek()? == b'}' {
-                    break;
-                }
-                self.take(b',')?;
-            }
-        }
-        self.at += 1;
-        self.depth -= 1;
-        Ok(())
+        self.between(*b"{}", |cursor| {
+            let key = cursor.string()?;
+            cursor.take(b':')?;
+            each(cursor, &key)
+        })
     }
 
     /// Takes a list. `each` must take one element.
@@ -127,21 +136,9 @@ impl<'a> Cursor<'a> {
     /// When there is none, and as `each`.
     pub fn elements<E: From<Unexpected>>(
         &mut self,
-        mut each: impl FnMut(&mut Self) -> Result<(), E>,
+        each: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.enter(b'[')?;
-        if self.peek()? != b']' {
-            loop {
-                each(self)?;
-                if self.peek()? == b']' {
-                    break;
-                }
-                self.take(b',')?;
-            }
-        }
-        self.at += 1;
-        self.depth -= 1;
-        Ok(())
+        self.between(*b"[]", each)
     }
 
     /// Takes a string.
@@ -256,24 +253,12 @@ impl<'a> Cursor<'a> {
 
     fn pass(&mut self) -> Result<(), Unexpected> {
         match self.peek()? {
-            b'{' => {
-                self.enter(b'{')?;
-                if self.peek()? != b'}' {
-                    loop {
-                        self.peek()?;
-                        self.pass_text()?;
-                        self.take(b':')?;
-                        self.pass()?;
-                        if self.peek()? == b'}' {
-                            break;
-                        }
-                        self.take(b',')?;
-                    }
-                }
-                self.at += 1;
-                self.depth -= 1;
-                Ok(())
-            }
+            b'{' => self.between(*b"{}", |cursor| {
+                cursor.peek()?;
+                cursor.pass_text()?;
+                cursor.take(b':')?;
+                cursor.pass()
+            }),
             b'[' => self.elements(Self::pass),
             b'"' => self.pass_text(),
             b't' => self.literal("true"),
