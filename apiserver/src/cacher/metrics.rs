@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 use tokio::time::Instant;
 
@@ -114,7 +114,7 @@ impl CacheMetrics {
     }
 }
 
-/// One cache's.
+/// One cache's. Series of what happens often are looked up once.
 pub struct Figures {
     metrics: Arc<CacheMetrics>,
     group: String,
@@ -122,19 +122,32 @@ pub struct Figures {
     revision: OnceLock<IntGauge>,
     received: OnceLock<IntCounter>,
     dispatched: OnceLock<IntCounter>,
+    read_wait: OnceLock<Histogram>,
+    /// Lists over all objects, and over those that the index has: a cache has one index at most.
+    lists: [OnceLock<Lists>; 2],
+    returned: OnceLock<IntCounter>,
+    /// Consistent reads that the cache answered, and that it did not.
+    consistent_reads: [OnceLock<IntCounter>; 2],
+}
+
+struct Lists {
+    served: IntCounter,
+    fetched: IntCounter,
 }
 
 impl Figures {
     pub(super) fn new(metrics: Arc<CacheMetrics>, group: &str, resource: &str) -> Self {
-        let once = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        let (revision, received, dispatched) = once;
         Self {
             metrics,
             group: group.to_owned(),
             resource: resource.to_owned(),
-            revision,
-            received,
-            dispatched,
+            revision: OnceLock::new(),
+            received: OnceLock::new(),
+            dispatched: OnceLock::new(),
+            read_wait: OnceLock::new(),
+            lists: Default::default(),
+            returned: OnceLock::new(),
+            consistent_reads: Default::default(),
         }
     }
 
@@ -177,22 +190,33 @@ impl Figures {
 
     /// A list from the cache: by which field, how many objects it looked at and how many it has.
     pub(super) fn listed(&self, field: Option<&str>, fetched: usize, returned: usize) {
-        let index = field.map(|field| format!("f:{field}")).unwrap_or_default();
-        let labels = [self.group.as_str(), &index, &self.resource];
-        self.metrics.lists.with_label_values(&labels).inc();
-        self.metrics.fetched.with_label_values(&labels).inc_by(fetched as u64);
-        self.metrics.returned.with_label_values(&self.labels()).inc_by(returned as u64);
+        let lists = self.lists[usize::from(field.is_some())].get_or_init(|| {
+            let index = field.map(|field| format!("f:{field}")).unwrap_or_default();
+            let labels = [self.group.as_str(), &index, &self.resource];
+            Lists {
+                served: self.metrics.lists.with_label_values(&labels),
+                fetched: self.metrics.fetched.with_label_values(&labels),
+            }
+        });
+        lists.served.inc();
+        lists.fetched.inc_by(fetched as u64);
+        let series = || self.metrics.returned.with_label_values(&self.labels());
+        self.returned.get_or_init(series).inc_by(returned as u64);
     }
 
     /// A read waited since `begun` for the cache to become fresh enough.
     pub(super) fn waited(&self, begun: Instant) {
-        self.metrics.read_wait.with_label_values(&self.labels()).observe(begun.elapsed().as_secs_f64());
+        let series = || self.metrics.read_wait.with_label_values(&self.labels());
+        self.read_wait.get_or_init(series).observe(begun.elapsed().as_secs_f64());
     }
 
     /// A consistent read was answered by the cache, or had to turn to the store.
     pub(super) fn read_consistently(&self, from_cache: bool) {
-        let fallback = if from_cache { "false" } else { "true" };
-        let labels = [fallback, &self.group, &self.resource, "true"];
-        self.metrics.consistent_reads.with_label_values(&labels).inc();
+        let series = || {
+            let fallback = if from_cache { "false" } else { "true" };
+            let labels = [fallback, &self.group, &self.resource, "true"];
+            self.metrics.consistent_reads.with_label_values(&labels)
+        };
+        self.consistent_reads[usize::from(!from_cache)].get_or_init(series).inc();
     }
 }
