@@ -7,9 +7,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use common::spdy::{Headers, ReadHalf, Session, Side, SpdyError, Stream, WriteHalf, session};
 use futures::{SinkExt, StreamExt};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -46,9 +44,13 @@ async fn open(session: &Session, kind: &str, wanted: bool) -> Result<Option<Stre
 }
 
 /// Runs until the command ends or the client leaves. Dropping the session ends the command's streams.
-pub(super) async fn carry(ours: Upgraded, theirs: Upgraded, wanted: Wanted) {
-    let socket = WebSocketStream::from_raw_socket(TokioIo::new(ours), Role::Server, None).await;
-    let (session, driver) = match session(TokioIo::new(theirs), Side::Client) {
+pub(super) async fn carry(
+    ours: impl AsyncRead + AsyncWrite + Send + Unpin,
+    theirs: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    wanted: Wanted,
+) {
+    let socket = WebSocketStream::from_raw_socket(ours, Role::Server, None).await;
+    let (session, driver) = match session(theirs, Side::Client) {
         Ok(pair) => pair,
         Err(error) => {
             tracing::debug!(%error, "no SPDY session with the kubelet");
@@ -66,7 +68,7 @@ pub(super) async fn carry(ours: Upgraded, theirs: Upgraded, wanted: Wanted) {
 }
 
 async fn translate(
-    socket: WebSocketStream<TokioIo<Upgraded>>,
+    socket: WebSocketStream<impl AsyncRead + AsyncWrite + Send + Unpin>,
     session: &Session,
     wanted: Wanted,
 ) -> Result<(), SpdyError> {
@@ -167,5 +169,118 @@ async fn write(stream: &mut Option<WriteHalf>, data: &[u8]) {
         && (half.write_all(data).await.is_err() || half.flush().await.is_err())
     {
         *stream = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{duplex, sink};
+
+    use super::*;
+    use crate::fuzz;
+
+    /// How long a connection of a few kilobytes may take to end once its client has gone.
+    const ENDS_WITHIN: Duration = Duration::from_secs(10);
+    const BINARY: u8 = 2;
+    const CLOSING: u8 = 8;
+    const PING: u8 = 9;
+
+    /// A client's frame (RFC 6455, section 5.2); its mask is zero, so that the payload stays readable.
+    fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+        let mut out = vec![0x80 | opcode];
+        match u16::try_from(payload.len()) {
+            Ok(short @ ..126) => out.push(0x80 | short as u8),
+            Ok(long) => {
+                out.push(0x80 | 126);
+                out.extend(long.to_be_bytes());
+            }
+            Err(_) => unreachable!("the test's messages are short"),
+        }
+        out.extend([0; 4]);
+        out.extend(payload);
+        out
+    }
+
+    fn message(channel: u8, data: &[u8]) -> Vec<u8> {
+        frame(BINARY, &framed(channel, data))
+    }
+
+    /// A kubelet that answers every stream and writes nothing; returns what came on stdin.
+    async fn kubelet(session: Session) -> Vec<u8> {
+        let (mut stdin, mut others) = (None, Vec::new());
+        while let Some(incoming) = session.accept().await {
+            let Ok(stream) = incoming.accept().await else { continue };
+            let kind = stream.headers().get("streamtype").unwrap_or_default().to_owned();
+            let (mut read, write) = stream.into_split();
+            let reading = tokio::spawn(async move {
+                let mut all = Vec::new();
+                let _ = read.read_to_end(&mut all).await;
+                drop(write);
+                all
+            });
+            if kind == "stdin" {
+                stdin = Some(reading);
+            } else {
+                others.push(reading);
+            }
+        }
+        futures::future::join_all(others).await;
+        stdin.expect("stdin was opened").await.expect("reading does not panic")
+    }
+
+    /// Sends the bytes of a client that then leaves; returns what reached the command.
+    async fn typed(client_bytes: &[u8], tty: bool) -> Vec<u8> {
+        let (client, ours) = duplex(1 << 16);
+        let (theirs, far) = duplex(1 << 16);
+        let (session, driver) = session(far, Side::Server).expect("a session");
+        let driver = tokio::spawn(driver);
+        let command = tokio::spawn(kubelet(session));
+        let wanted = Wanted { stdin: true, stdout: true, stderr: true, tty };
+        let carried = tokio::spawn(carry(ours, theirs, wanted));
+        let (mut from_server, mut to_server) = tokio::io::split(client);
+        let drained = tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut sink()).await });
+        let _ = to_server.write_all(client_bytes).await;
+        let _ = to_server.shutdown().await;
+        carried.await.expect("carrying does not panic");
+        drop(to_server);
+        let _ = drained.await.expect("reading does not panic");
+        let _ = driver.await.expect("the driver does not panic");
+        command.await.expect("the command does not panic")
+    }
+
+    #[tokio::test]
+    async fn stdin_arrives_in_order_until_it_is_closed() {
+        let client = [
+            message(STDIN, b"one "),
+            frame(PING, b"?"),
+            message(RESIZE, br#"{"Width":80,"Height":24}"#),
+            frame(BINARY, b""),
+            message(9, b"no such channel"),
+            message(STDIN, &[b'x'; 300]),
+            message(CLOSE, &[STDIN]),
+            message(STDIN, b"late"),
+            frame(CLOSING, &1000u16.to_be_bytes()),
+        ];
+        let wanted = [b"one ".as_slice(), &[b'x'; 300]].concat();
+        assert!(typed(&client.concat(), true).await == wanted);
+    }
+
+    #[test]
+    fn fuzzed_messages_end_with_their_client() {
+        let corpus = [
+            [message(STDIN, b"hello"), message(CLOSE, &[STDIN])].concat(),
+            [message(RESIZE, br#"{"Width":80,"Height":24}"#), message(STDIN, &[0; 200])].concat(),
+            [frame(PING, b""), message(CLOSE, &[]), frame(BINARY, &[]), message(CLOSE, &[7])].concat(),
+            frame(CLOSING, &1000u16.to_be_bytes()),
+        ];
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        fuzz::run("channels", &corpus, |bytes, pick| {
+            let ended = runtime
+                .block_on(async { tokio::time::timeout(ENDS_WITHIN, typed(bytes, pick % 2 == 0)).await });
+            let reached = ended.expect("the connection ends with its client");
+            assert!(reached.len() <= bytes.len(), "a command gets no more than was sent");
+        });
     }
 }

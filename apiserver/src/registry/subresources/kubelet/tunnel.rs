@@ -108,7 +108,9 @@ async fn switch(
         match tokio::try_join!(ours, theirs) {
             Ok((ours, theirs)) => match inside {
                 Inside::Spdy => carry(ours, theirs).await,
-                Inside::Channels(wanted) => channels::carry(ours, theirs, wanted).await,
+                Inside::Channels(wanted) => {
+                    channels::carry(TokioIo::new(ours), TokioIo::new(theirs), wanted).await;
+                }
             },
             Err(error) => tracing::debug!(%error, "a tunnel was not taken over"),
         }
