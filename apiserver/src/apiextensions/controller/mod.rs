@@ -8,6 +8,7 @@
 //! Upstream: `pkg/controller/{status,establish,apiapproval,finalizer}`, `apiserver/customresource_handler.go`.
 
 mod cleanup;
+mod conditions;
 mod known;
 mod names;
 mod served;
@@ -198,7 +199,7 @@ impl State {
             let Some(known) = self.known.get(&name) else { continue };
             let (of, mut tree) = (known.object.clone(), known.object.tree());
             let used = Used::new(self.known.siblings(&name).map(|(_, known)| &known.names));
-            let changed = names::decide(&mut tree, &used);
+            let changed = conditions::decide(&mut tree, &used);
             self.served.put(&name, &of, &tree);
             self.clean_up(&name, &tree);
             if changed {

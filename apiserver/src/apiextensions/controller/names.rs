@@ -1,9 +1,9 @@
 //! Which names a definition gets. Pure.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::apiextensions::definition::{Approval, approval, condition, is_protected, says, set_condition};
+use crate::apiextensions::definition::{condition, says, set_condition};
 use crate::cacher::CachedObject;
 use crate::object::Object;
 use crate::registry::tree::{at, field, set, strings, struct_mut, text};
@@ -50,6 +50,11 @@ impl Names {
         Self { waits, ..status.accepted_names }
     }
 
+    #[cfg(test)]
+    pub(super) fn with_short_name(name: &str) -> Self {
+        Self { short_names: vec![name.to_owned()], ..Self::default() }
+    }
+
     /// Those of a definition as it is to be written.
     pub(super) fn decided(crd: &Object) -> Self {
         let names = at(crd, &["status", "acceptedNames"]);
@@ -89,18 +94,8 @@ fn conflict(wanted: &str, accepted: &str, used: impl Fn(&str) -> bool) -> Option
     (wanted != accepted && used(wanted)).then(|| format!("\"{wanted}\" is already in use"))
 }
 
-/// Sets the accepted names and all conditions that follow from what the definition is. Returns whether anything
-/// changed.
-///
-/// Established is part of it: whoever writes the definition must serve it first.
-pub(super) fn decide(crd: &mut Object, used: &Used<'_>) -> bool {
-    let policy = policy(crd);
-    let names = accept(crd, used);
-    let established = establish(crd);
-    policy || names || established
-}
-
-fn accept(crd: &mut Object, used: &Used<'_>) -> bool {
+/// Sets the accepted names and the condition that says so. Returns whether anything changed.
+pub(super) fn accept(crd: &mut Object, used: &Used<'_>) -> bool {
     let wanted = at(crd, &["spec", "names"]).clone();
     let accepted = at(crd, &["status", "acceptedNames"]).clone();
     if wanted == accepted && condition(crd, "NamesAccepted").is_some() {
@@ -149,109 +144,4 @@ fn accept(crd: &mut Object, used: &Used<'_>) -> bool {
             None => set_condition(crd, "NamesAccepted", true, "NoConflicts", "no conflicts found"),
             Some((reason, why)) => set_condition(crd, "NamesAccepted", false, reason, why),
         }
-}
-
-/// Once established is established for good.
-fn establish(crd: &mut Object) -> bool {
-    if says(crd, "Established") {
-        return false;
-    }
-    if says(crd, "NamesAccepted") {
-        let accepted = "the initial names have been accepted";
-        return set_condition(crd, "Established", true, "InitialNamesAccepted", accepted);
-    }
-    if condition(crd, "Established").is_some() {
-        return false;
-    }
-    set_condition(crd, "Established", false, "NotAccepted", "not all names are accepted")
-}
-
-/// Groups of the Kubernetes community ask for an approval.
-fn policy(crd: &mut Object) -> bool {
-    if !is_protected(at(crd, &["spec", "group"]).as_str().unwrap_or("")) {
-        return false;
-    }
-    let (state, why) = approval(crd);
-    let (on, reason) = match state {
-        Approval::Approved => (true, "ApprovedAnnotation"),
-        Approval::Bypassed => (false, "UnapprovedAnnotation"),
-        Approval::Invalid => (false, "InvalidAnnotation"),
-        Approval::Missing => (false, "MissingAnnotation"),
-    };
-    set_condition(crd, "KubernetesAPIApprovalPolicyConformant", on, reason, &why)
-}
-
-/// Whether the names are served: accepted now, or established before.
-pub(super) fn is_served(crd: &Value) -> bool {
-    ["NamesAccepted", "Established"].iter().any(|kind| says(crd, kind))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn crd() -> Object {
-        json!({"metadata": {"name": "foos.example.com", "generation": 1}, "spec": {"group": "example.com",
-            "names": {"plural": "foos", "singular": "foo", "kind": "Foo", "listKind": "FooList", "shortNames": ["f"]}}})
-    }
-
-    fn told(crd: &Object, kind: &str) -> (String, String, String) {
-        let found = condition(crd, kind).expect("told");
-        let part = |key: &str| text(found, key).to_owned();
-        (part("status"), part("reason"), part("message"))
-    }
-
-    fn words(status: &str, reason: &str, message: &str) -> (String, String, String) {
-        (status.to_owned(), reason.to_owned(), message.to_owned())
-    }
-
-    #[test]
-    fn free_names_are_accepted_and_established_at_once() {
-        let mut crd = crd();
-        assert!(decide(&mut crd, &Used::default()));
-        assert!(says(&crd, "NamesAccepted") && is_served(&crd));
-        assert_eq!(
-            told(&crd, "Established"),
-            words("True", "InitialNamesAccepted", "the initial names have been accepted")
-        );
-        assert_eq!(crd["status"]["acceptedNames"], crd["spec"]["names"]);
-        assert!(!Names::decided(&crd).waits);
-        assert!(!decide(&mut crd, &Used::default()));
-    }
-
-    #[test]
-    fn a_taken_name_is_told_until_it_is_free() {
-        let mut crd = crd();
-        let other = Names { short_names: vec!["f".to_owned()], ..Names::default() };
-        assert!(decide(&mut crd, &Used::new([&other].into_iter())));
-        assert_eq!(
-            told(&crd, "NamesAccepted"),
-            words("False", "ShortNamesConflict", "\"f\" is already in use")
-        );
-        assert_eq!(told(&crd, "Established"), words("False", "NotAccepted", "not all names are accepted"));
-        assert!(!is_served(&crd) && Names::decided(&crd).waits);
-        assert!(decide(&mut crd, &Used::default()));
-        assert!(says(&crd, "NamesAccepted") && says(&crd, "Established"));
-    }
-
-    #[test]
-    fn what_is_established_stays_so() {
-        let mut crd = crd();
-        decide(&mut crd, &Used::default());
-        crd["spec"]["names"]["shortNames"] = json!(["g"]);
-        let other = Names { short_names: vec!["g".to_owned()], ..Names::default() };
-        assert!(decide(&mut crd, &Used::new([&other].into_iter())));
-        assert!(!says(&crd, "NamesAccepted") && says(&crd, "Established"));
-        assert_eq!(crd["status"]["acceptedNames"]["shortNames"], json!(["f"]));
-    }
-
-    /// Left by a server that wrote the one before the other.
-    #[test]
-    fn accepted_names_are_established_later_too() {
-        let mut crd = crd();
-        decide(&mut crd, &Used::default());
-        set_condition(&mut crd, "Established", false, "Installing", "the initial names have been accepted");
-        assert!(decide(&mut crd, &Used::default()));
-        assert!(says(&crd, "Established"));
-    }
 }

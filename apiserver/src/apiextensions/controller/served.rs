@@ -11,7 +11,7 @@ use common::shutdown::Tasks;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Controller, names};
+use super::{Controller, conditions};
 use crate::apiextensions::definition::{compare_versions, says, storage_version, versions_of};
 use crate::apiextensions::kind::{CustomKind, SLOTS, Versions};
 use crate::apiextensions::paths;
@@ -89,7 +89,7 @@ impl Served {
 
     /// Takes in a definition as it is now.
     pub(super) fn put(&mut self, name: &str, object: &Arc<CachedObject>, crd: &Object) {
-        if !names::is_served(crd) {
+        if !conditions::is_served(crd) {
             self.remove(name);
             return;
         }

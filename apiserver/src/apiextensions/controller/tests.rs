@@ -100,7 +100,7 @@ impl Strategy for NoRules {
 /// The rows that a definition makes, once its names are accepted.
 pub(crate) fn rows(definition: &Value) -> Vec<Arc<ResourceDef>> {
     let mut tree = definition.clone();
-    names::decide(&mut tree, &Used::default());
+    conditions::decide(&mut tree, &Used::default());
     let (name, uid) = (str_at(&tree, &["metadata", "name"]).to_owned(), String::new());
     let object = CachedObject {
         key: name.clone(),

@@ -5,13 +5,19 @@
 //! `pkg/registry/customresourcedefinition`, `pkg/apiserver/schema/validation.go`.
 
 mod approval;
+mod conditions;
+mod conversion;
 mod defaults;
+mod options;
+mod parts;
 mod properties;
 mod spec;
 mod structure;
 mod versions;
 
 pub use approval::{Approval, approval, is_protected};
+pub use conditions::{condition, non_structural, remove_condition, says, set_condition};
+pub(super) use conversion::wrong_bundle;
 pub use versions::{compare_versions, sorted_versions};
 
 use serde_json::{Value, json};
@@ -82,7 +88,7 @@ pub fn has_finalizer(crd: &Object) -> bool {
 }
 
 fn begin_deletion(crd: &mut Object) {
-    if has_finalizer(crd) || condition(crd, "Terminating").is_some_and(is_true) {
+    if has_finalizer(crd) || says(crd, "Terminating") {
         return;
     }
     let metadata = metadata_mut(crd);
@@ -97,44 +103,6 @@ fn begin_deletion(crd: &mut Object) {
         "InstanceDeletionPending",
         "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
     );
-}
-
-/// A condition by type.
-pub fn condition<'o>(crd: &'o Object, kind: &str) -> Option<&'o Value> {
-    tree::items(tree::field(crd, "status"), "conditions").iter().find(|c| tree::text(c, "type") == kind)
-}
-
-/// Whether a condition says True.
-pub fn is_true(condition: &Value) -> bool {
-    tree::text(condition, "status") == "True"
-}
-
-/// Whether the condition of this type is there and True.
-pub fn says(crd: &Object, kind: &str) -> bool {
-    condition(crd, kind).is_some_and(is_true)
-}
-
-/// Sets a condition; the time of its last transition moves with its status. Returns whether anything changed.
-pub fn set_condition(crd: &mut Object, kind: &str, on: bool, reason: &str, message: &str) -> bool {
-    let status = if on { "True" } else { "False" };
-    let before = condition(crd, kind);
-    let same = |key: &str, value: &str| before.is_some_and(|b| tree::text(b, key) == value);
-    if same("status", status) && same("reason", reason) && same("message", message) {
-        return false;
-    }
-    let since = before.filter(|b| tree::text(b, "status") == status);
-    let since = since
-        .map(|b| tree::field(b, "lastTransitionTime").clone())
-        .unwrap_or_else(|| jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into());
-    let new = json!({"type": kind, "status": status, "lastTransitionTime": since, "reason": reason,
-        "message": message});
-    let Some(status) = tree::struct_mut(crd, "status") else { return false };
-    let Some(conditions) = tree::list_mut(status, "conditions") else { return false };
-    match conditions.iter_mut().find(|c| tree::text(c, "type") == kind) {
-        Some(found) => *found = new,
-        None => conditions.push(new),
-    }
-    true
 }
 
 /// Names of formats that nothing checks, new ones only.
@@ -163,16 +131,5 @@ mod tests {
         assert!(holds_deletion(&crd) && says(&crd, "Terminating"));
         metadata_mut(&mut crd).remove("finalizers");
         assert!(!holds_deletion(&crd));
-    }
-
-    #[test]
-    fn a_condition_keeps_its_time_while_its_status_stays() {
-        let mut crd = json!({"metadata": {}, "status": {"conditions": [{"type": "A", "status": "True",
-            "lastTransitionTime": "2026-01-01T00:00:00Z", "reason": "x", "message": ""}]}});
-        assert!(set_condition(&mut crd, "A", true, "y", ""));
-        assert_eq!(crd["status"]["conditions"][0]["lastTransitionTime"], "2026-01-01T00:00:00Z");
-        assert!(!set_condition(&mut crd, "A", true, "y", ""));
-        assert!(set_condition(&mut crd, "A", false, "y", ""));
-        assert_ne!(crd["status"]["conditions"][0]["lastTransitionTime"], "2026-01-01T00:00:00Z");
     }
 }

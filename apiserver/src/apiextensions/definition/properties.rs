@@ -5,108 +5,17 @@ use std::collections::BTreeSet;
 use common::status::FieldErrors;
 use serde_json::Value;
 
-use super::{structure, versions_of};
+use super::options::{Options, any_node};
+use super::versions_of;
 use crate::apiextensions::cel;
 use crate::apiextensions::schema::Structural;
 use crate::apiextensions::validation::formats;
 use crate::object::Object;
 use crate::registry::tree::{at, entries, field, flag, has, items, strings, text};
 
-const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
+pub(super) const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
 const REASONS: &[&str] =
     &["FieldValueRequired", "FieldValueForbidden", "FieldValueInvalid", "FieldValueDuplicate"];
-
-/// What is asked of a schema; an update asks less where the old definition broke it already.
-#[derive(Debug, Clone)]
-pub(super) struct Options {
-    pub require_schema: bool,
-    pub require_structural: bool,
-    pub require_pruned_defaults: bool,
-    require_valid_types: bool,
-    require_atomic_sets: bool,
-    require_map_keys: bool,
-    pub many_selectable_fields: bool,
-    /// Rules that were there before are not refused for their cost.
-    suppress_costs: bool,
-    unchanged_versions: BTreeSet<String>,
-    crowded_versions: BTreeSet<String>,
-}
-
-impl Options {
-    pub(super) fn strict() -> Self {
-        Self {
-            require_schema: true,
-            require_structural: true,
-            require_pruned_defaults: true,
-            require_valid_types: true,
-            require_atomic_sets: true,
-            require_map_keys: true,
-            many_selectable_fields: false,
-            suppress_costs: false,
-            unchanged_versions: BTreeSet::new(),
-            crowded_versions: BTreeSet::new(),
-        }
-    }
-
-    pub(super) fn for_update(new: &Object, old: &Object) -> Self {
-        let schema = |version: &'_ Value| at(version, &["schema", "openAPIV3Schema"]).clone();
-        let olds: Vec<Value> = versions_of(old).iter().map(schema).filter(Value::is_object).collect();
-        let any = |test: &dyn Fn(&Value) -> bool| olds.iter().any(|s| any_node(s, test));
-        let same = |new: &Value, key: fn(&Value) -> &Value| {
-            versions_of(old).iter().any(|old| text(old, "name") == text(new, "name") && key(old) == key(new))
-        };
-        let names = |key: fn(&Value) -> &Value| -> BTreeSet<String> {
-            let kept = versions_of(new).iter().filter(|v| same(v, key));
-            kept.map(|v| text(v, "name").to_owned()).collect()
-        };
-        let defaults = || any(&|s| has(s, "default"));
-        Self {
-            require_schema: olds.len() == versions_of(old).len(),
-            require_structural: olds.iter().all(|s| structure::validate(s, "").is_empty()),
-            require_pruned_defaults: !defaults()
-                || olds.iter().all(|s| {
-                    let found = structure::defaults(s, "", true);
-                    !found.0.iter().any(|e| e.detail == "must not have unknown fields")
-                }),
-            require_valid_types: !any(&|s| !text(s, "type").is_empty() && !TYPES.contains(&text(s, "type"))),
-            require_atomic_sets: !any(&|s| {
-                let mut errors = FieldErrors::new();
-                atomic_set(s, "", &mut errors);
-                !errors.is_empty()
-            }),
-            require_map_keys: !any(&|s| {
-                let mut errors = FieldErrors::new();
-                map_keys(s, "", &mut errors);
-                !errors.is_empty()
-            }),
-            many_selectable_fields: false,
-            suppress_costs: false,
-            unchanged_versions: names(|v| field(v, "schema")),
-            crowded_versions: names(|v| field(v, "selectableFields")),
-        }
-    }
-
-    pub(super) fn for_version(&self, name: &str) -> Self {
-        Self {
-            many_selectable_fields: self.crowded_versions.contains(name),
-            suppress_costs: self.unchanged_versions.contains(name),
-            ..self.clone()
-        }
-    }
-}
-
-/// Whether any node of a schema passes a test.
-fn any_node(schema: &Value, test: &dyn Fn(&Value) -> bool) -> bool {
-    if test(schema) {
-        return true;
-    }
-    let below = |key: &str| field(schema, key).is_object() && any_node(field(schema, key), test);
-    below("items")
-        || below("additionalProperties")
-        || below("not")
-        || entries(schema, "properties").any(|(_, s)| any_node(s, test))
-        || ["allOf", "anyOf", "oneOf"].iter().any(|key| items(schema, key).iter().any(|s| any_node(s, test)))
-}
 
 /// Formats that are not checked, in the order they are found.
 pub(super) fn unrecognized_formats(crd: &Object) -> Vec<String> {
@@ -309,7 +218,7 @@ fn list_map(schema: &Value, keys: &[&str], path: &str, errors: &mut FieldErrors)
 }
 
 /// The items of a set must be atomic.
-fn atomic_set(schema: &Value, path: &str, errors: &mut FieldErrors) {
+pub(super) fn atomic_set(schema: &Value, path: &str, errors: &mut FieldErrors) {
     if text(schema, "x-kubernetes-list-type") != "set" {
         return;
     }
@@ -327,7 +236,7 @@ fn atomic_set(schema: &Value, path: &str, errors: &mut FieldErrors) {
 }
 
 /// The items of a set or map are not nullable; the keys of a map are always there.
-fn map_keys(schema: &Value, path: &str, errors: &mut FieldErrors) {
+pub(super) fn map_keys(schema: &Value, path: &str, errors: &mut FieldErrors) {
     let (list, items) = (text(schema, "x-kubernetes-list-type"), field(schema, "items"));
     if !matches!(list, "set" | "map") || !items.is_object() {
         return;
@@ -401,11 +310,23 @@ fn rules(schema: &Value, path: &str, errors: &mut FieldErrors) {
     }
 }
 
-/// Compiles every rule of a schema that is otherwise valid.
-pub(super) fn validate_rules(schema: &Value, path: &str, options: &Options, errors: &mut FieldErrors) {
+/// Compiles every rule of a structural schema, but where the schema is `broken` at the rule's place or below it:
+/// what would be told there goes away with that.
+pub(super) fn validate_rules(
+    schema: &Value,
+    path: &str,
+    broken: &[String],
+    options: &Options,
+    errors: &mut FieldErrors,
+) {
     let structural = Structural::read(schema);
     for problem in cel::check(&structural, path) {
-        if !(problem.is_cost && options.suppress_costs) {
+        let place = problem.error.field.split(".x-kubernetes-validations").next().unwrap_or_default();
+        let is_broken = broken.iter().any(|field| {
+            field.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        });
+        let is_suffered = problem.is_cost && options.suppress_costs;
+        if !is_broken && !is_suffered {
             errors.0.push(problem.error);
         }
     }

@@ -1,47 +1,18 @@
-//! Validation of everything but the schemas.
+//! Validation of a definition as a whole: its names, its versions together, what may not change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use common::status::FieldErrors;
 use serde_json::Value;
 
 use super::approval::{self, Approval, approval, is_protected};
-use super::properties::{self, Options};
-use super::{says, structure, versions_of};
-use crate::apiextensions::schema::Structural;
+use super::options::{self, Options, any_node};
+use super::parts::Parts;
+use super::{conversion, says, versions_of};
 use crate::object::{Object, name};
+use crate::registry::checks::At;
 use crate::registry::names::{dns1035_label, dns1123_subdomain};
 use crate::registry::tree::{at, field, flag, has, items, strings, text};
-
-const COLUMN_TYPES: &str = "boolean,date,integer,number,string";
-const COLUMN_FORMATS: &str = "byte,date,date-time,double,float,int32,int64,password";
-const SELECTABLE_FIELDS_MAX: usize = 8;
-const DEPRECATION_WARNING_CHARS_MAX: usize = 256;
-/// What may stand beside `properties` at the root when `status` is a subresource.
-const ROOT_FIELDS: &[(&str, &str)] = &[
-    ("description", "Description"),
-    ("type", "Type"),
-    ("format", "Format"),
-    ("title", "Title"),
-    ("maximum", "Maximum"),
-    ("exclusiveMaximum", "ExclusiveMaximum"),
-    ("minimum", "Minimum"),
-    ("exclusiveMinimum", "ExclusiveMinimum"),
-    ("maxLength", "MaxLength"),
-    ("minLength", "MinLength"),
-    ("pattern", "Pattern"),
-    ("maxItems", "MaxItems"),
-    ("minItems", "MinItems"),
-    ("uniqueItems", "UniqueItems"),
-    ("multipleOf", "MultipleOf"),
-    ("required", "Required"),
-    ("items", "Items"),
-    ("properties", "Properties"),
-    ("externalDocs", "ExternalDocs"),
-    ("example", "Example"),
-    ("x-kubernetes-preserve-unknown-fields", "XPreserveUnknownFields"),
-    ("x-kubernetes-validations", "XValidations"),
-];
 
 /// A new definition.
 pub(super) fn validate(crd: &Object, errors: &mut FieldErrors) {
@@ -126,6 +97,7 @@ fn preserve_unknown(crd: &Object, old: Option<&Object>, errors: &mut FieldErrors
 }
 
 fn spec(spec: &Value, options: &Options, errors: &mut FieldErrors) {
+    let place = At { value: spec, path: "spec".to_owned() };
     let group = text(spec, "group");
     if group.is_empty() {
         errors.required("spec.group", "");
@@ -134,29 +106,37 @@ fn spec(spec: &Value, options: &Options, errors: &mut FieldErrors) {
     } else if !group.contains('.') {
         errors.invalid("spec.group", group, "should be a domain with at least one dot");
     }
-    match text(spec, "scope") {
-        "" => errors.required("spec.scope", ""),
-        "Cluster" | "Namespaced" => {}
-        other => errors.not_supported("spec.scope", other, &["Cluster", "Namespaced"]),
-    }
+    place.required_choice("scope", &["Cluster", "Namespaced"], errors);
+    let preserves = flag(spec, "preserveUnknownFields");
+    let options = &options.for_spec(spec);
     let versions = items(spec, "versions");
-    if options.require_schema {
-        for (i, version) in versions.iter().enumerate() {
-            if !has(field(version, "schema"), "openAPIV3Schema") {
-                errors.required(format!("spec.versions[{i}].schema.openAPIV3Schema"), "");
-            }
+    for (i, version) in versions.iter().enumerate() {
+        let path = format!("spec.versions[{i}].schema.openAPIV3Schema");
+        if has(field(version, "schema"), "openAPIV3Schema") {
+            continue;
+        }
+        if options.require_schema {
+            errors.required(path, "");
+        } else if !preserves && flag(version, "served") {
+            errors.required(path, "because otherwise all fields are pruned");
         }
     }
+    if preserves && options::schemas(spec).any(|s| any_node(s, &|node| has(node, "default"))) {
+        let why = "must be false in order to use defaults in the schema";
+        errors.invalid("spec.preserveUnknownFields", true, why);
+    }
+    let parts = Parts::of(versions);
+    let bad_name = |name: &str| Some(dns1035_label(name).join(",")).filter(|why| !why.is_empty());
     let mut seen = BTreeSet::new();
     let mut unique = true;
     for (i, version) in versions.iter().enumerate() {
         let name = text(version, "name");
         unique &= seen.insert(name);
         let path = format!("spec.versions[{i}]");
-        if let found @ [_, ..] = dns1035_label(name).as_slice() {
-            errors.invalid(format!("{path}.name"), name, found.join(","));
+        if let Some(why) = bad_name(name) {
+            errors.invalid(format!("{path}.name"), name, why);
         }
-        self::version(version, &path, options, errors);
+        parts.of_version(&At { value: version, path }, options, errors);
     }
     if !unique {
         errors.invalid("spec.versions", versions, "must contain unique version names");
@@ -164,14 +144,18 @@ fn spec(spec: &Value, options: &Options, errors: &mut FieldErrors) {
     if versions.iter().filter(|v| flag(v, "storage")).count() != 1 {
         errors.invalid("spec.versions", versions, "must have exactly one version marked as storage version");
     }
-    let spec_names = field(spec, "names");
-    for key in ["plural", "singular", "kind", "listKind"] {
-        if text(spec_names, key).is_empty() {
-            errors.required(format!("spec.names.{key}"), "");
-        }
+    // Upstream's internal type says the first one's name once more.
+    let first = versions.first().map_or("", |version| text(version, "name"));
+    if let Some(why) = bad_name(first).filter(|_| !first.is_empty()) {
+        errors.invalid("spec.version", first, why);
     }
-    names(spec_names, "spec.names", errors);
-    conversion(field(spec, "conversion"), flag(spec, "preserveUnknownFields"), errors);
+    let names = place.at("names");
+    for key in ["plural", "singular", "kind", "listKind"] {
+        names.required_text(key, errors);
+    }
+    self::names(names.value, "spec.names", errors);
+    parts.of_all(options, errors);
+    conversion::validate(field(spec, "conversion"), preserves, options, errors);
 }
 
 fn names(names: &Value, path: &str, errors: &mut FieldErrors) {
@@ -196,252 +180,6 @@ fn names(names: &Value, path: &str, errors: &mut FieldErrors) {
     let kind = text(names, "kind");
     if !kind.is_empty() && kind == text(names, "listKind") {
         errors.invalid(format!("{path}.listKind"), kind, "kind and listKind may not be the same");
-    }
-}
-
-fn version(version: &Value, path: &str, options: &Options, errors: &mut FieldErrors) {
-    deprecation(version, path, errors);
-    let schema = at(version, &["schema", "openAPIV3Schema"]);
-    let subresources = field(version, "subresources");
-    let options = &options.for_version(text(version, "name"));
-    if schema.is_object() {
-        self::schema(schema, &format!("{path}.schema"), has(subresources, "status"), options, errors);
-    }
-    if has(subresources, "scale") {
-        scale(field(subresources, "scale"), &format!("{path}.subresources"), errors);
-    }
-    for (i, column) in items(version, "additionalPrinterColumns").iter().enumerate() {
-        self::column(column, &format!("{path}.additionalPrinterColumns[{i}]"), errors);
-    }
-    let selectable = items(version, "selectableFields");
-    if !selectable.is_empty() {
-        let path = format!("{path}.selectableFields");
-        if schema.is_object() {
-            selectable_fields(selectable, &Structural::read(schema), &path, options, errors);
-        } else {
-            errors.invalid(path, "", "may only be set when `version.schema.openAPIV3Schema` is not included");
-        }
-    }
-}
-
-fn deprecation(version: &Value, path: &str, errors: &mut FieldErrors) {
-    let Some(warning) = field(version, "deprecationWarning").as_str() else { return };
-    let mut bad = |why: String| errors.invalid(format!("{path}.deprecationWarning"), warning, why);
-    if !flag(version, "deprecated") {
-        bad("can only be set for deprecated versions".to_owned());
-        return;
-    }
-    if warning.len() > DEPRECATION_WARNING_CHARS_MAX {
-        bad(format!("must be <= {DEPRECATION_WARNING_CHARS_MAX} characters long"));
-    }
-    if warning.is_empty() {
-        bad("must not be an empty string".to_owned());
-    }
-    if let Some((i, _)) = warning.char_indices().find(|(_, c)| c.is_control()) {
-        bad(format!(
-            "must only contain printable UTF-8 characters; non-printable character found at index {i}"
-        ));
-    }
-}
-
-fn schema(schema: &Value, path: &str, with_status: bool, options: &Options, errors: &mut FieldErrors) {
-    let before = errors.0.len();
-    let root = format!("{path}.openAPIV3Schema");
-    if with_status {
-        let ty = text(schema, "type");
-        if !ty.is_empty() && ty != "object" {
-            errors.invalid(format!("{root}.type"), ty, "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled");
-        }
-        let extra = schema.as_object().into_iter().flatten().any(|(key, value)| {
-            !crate::registry::tree::is_zero(value) && !ROOT_FIELDS.iter().any(|(json, _)| json == key)
-        });
-        if extra {
-            let allowed: Vec<&str> = ROOT_FIELDS.iter().map(|(_, go)| *go).collect();
-            errors.invalid(&root, schema, format!("only [{}] fields are allowed at the root of the schema if the status subresource is enabled", allowed.join(" ")));
-        }
-    }
-    if flag(schema, "nullable") {
-        errors.forbidden(format!("{root}.nullable"), "nullable cannot be true at the root");
-    }
-    let mut rules_too = false;
-    if options.require_structural {
-        let found = structure::validate(schema, &root);
-        if found.is_empty() {
-            let broken = structure::defaults(schema, &root, options.require_pruned_defaults);
-            rules_too = broken.is_empty();
-            errors.extend(broken);
-        } else {
-            errors.extend(found);
-        }
-    }
-    properties::validate(schema, &root, options, errors);
-    if rules_too && errors.0.len() == before {
-        properties::validate_rules(schema, &root, options, errors);
-    }
-}
-
-fn simple_path(value: &str, path: &str, errors: &mut FieldErrors) -> bool {
-    if value.starts_with('.') {
-        return true;
-    }
-    errors.invalid(path, value, "must be a simple json path starting with .");
-    false
-}
-
-fn scale(scale: &Value, path: &str, errors: &mut FieldErrors) {
-    for (key, below) in [("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")] {
-        let (value, path) = (text(scale, key), format!("{path}.scale.{key}"));
-        if value.is_empty() {
-            errors.required(path, "");
-        } else if simple_path(value, &path, errors) && !value.starts_with(below) {
-            let root = below.trim_end_matches('.');
-            errors.invalid(path, value, format!("should be a json path under {root}"));
-        }
-    }
-    let selector = text(scale, "labelSelectorPath");
-    let path = format!("{path}.scale.labelSelectorPath");
-    if !selector.is_empty()
-        && simple_path(selector, &path, errors)
-        && !selector.starts_with(".spec.")
-        && !selector.starts_with(".status.")
-    {
-        errors.invalid(path, selector, "should be a json path under either .spec or .status");
-    }
-}
-
-fn column(column: &Value, path: &str, errors: &mut FieldErrors) {
-    if text(column, "name").is_empty() {
-        errors.required(format!("{path}.name"), "");
-    }
-    let ty = text(column, "type");
-    if ty.is_empty() {
-        errors.required(format!("{path}.type"), format!("must be one of {COLUMN_TYPES}"));
-    } else if !COLUMN_TYPES.split(',').any(|known| known == ty) {
-        errors.invalid(format!("{path}.type"), ty, format!("must be one of {COLUMN_TYPES}"));
-    }
-    let format = text(column, "format");
-    if !format.is_empty() && !COLUMN_FORMATS.split(',').any(|known| known == format) {
-        errors.invalid(format!("{path}.format"), format, format!("must be one of {COLUMN_FORMATS}"));
-    }
-    let json_path = text(column, "jsonPath");
-    if json_path.is_empty() {
-        errors.required(format!("{path}.JSONPath"), "");
-    } else {
-        simple_path(json_path, &format!("{path}.JSONPath"), errors);
-    }
-}
-
-fn selectable_fields(
-    fields: &[Value],
-    schema: &Structural,
-    path: &str,
-    options: &Options,
-    errors: &mut FieldErrors,
-) {
-    let mut seen = BTreeSet::new();
-    for (i, entry) in fields.iter().enumerate() {
-        let (json_path, path) = (text(entry, "jsonPath"), format!("{path}[{i}].jsonPath"));
-        if json_path.is_empty() {
-            errors.required(path, "");
-            continue;
-        }
-        let steps = match crate::apiextensions::paths::field_path(json_path, schema) {
-            Ok(steps) => steps,
-            Err(why) => {
-                errors.invalid(path, json_path, format!("is an invalid path: {why}"));
-                continue;
-            }
-        };
-        if steps.first().is_some_and(|step| step == "metadata") {
-            errors.invalid(&path, json_path, "must not point to fields in metadata");
-        }
-        let ty = steps.iter().try_fold(schema, |here, step| here.of_field(step)).map(|s| s.ty.as_ref());
-        if !matches!(ty, Some("string" | "boolean" | "integer")) {
-            errors.invalid(&path, json_path, "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.");
-        }
-        if !seen.insert(steps) {
-            errors.duplicate(path, json_path);
-        }
-    }
-    if seen.len() > SELECTABLE_FIELDS_MAX && !options.many_selectable_fields {
-        errors.too_many(path, seen.len(), SELECTABLE_FIELDS_MAX);
-    }
-}
-
-fn conversion(conversion: &Value, preserves: bool, errors: &mut FieldErrors) {
-    const PATH: &str = "spec.conversion";
-    let strategy = text(conversion, "strategy");
-    let webhook = field(conversion, "webhook");
-    if strategy != "None" && !strategy.is_empty() && preserves {
-        errors.invalid(
-            format!("{PATH}.strategy"),
-            strategy,
-            "must be None if spec.preserveUnknownFields is true",
-        );
-    }
-    match strategy {
-        "" => errors.required(format!("{PATH}.strategy"), ""),
-        "None" => {
-            if has(webhook, "clientConfig") {
-                errors.forbidden(
-                    format!("{PATH}.webhookClientConfig"),
-                    "should not be set when strategy is not set to Webhook",
-                );
-            }
-            if !items(webhook, "conversionReviewVersions").is_empty() {
-                errors.forbidden(
-                    format!("{PATH}.conversionReviewVersions"),
-                    "should not be set when strategy is not set to Webhook",
-                );
-            }
-        }
-        "Webhook" => conversion_webhook(webhook, errors),
-        other => errors.not_supported(format!("{PATH}.strategy"), other, &["None", "Webhook"]),
-    }
-}
-
-fn conversion_webhook(webhook: &Value, errors: &mut FieldErrors) {
-    const CLIENT: &str = "spec.conversion.webhookClientConfig";
-    const REVIEWS: &str = "spec.conversion.conversionReviewVersions";
-    let client = field(webhook, "clientConfig");
-    if !client.is_object() {
-        errors.required(CLIENT, "required when strategy is set to Webhook");
-    } else if has(client, "url") == has(client, "service") {
-        errors.required(CLIENT, "exactly one of url or service is required");
-    } else if has(client, "url") {
-        let url = text(client, "url");
-        let hint = "desired format: https://host[/path]";
-        if !url.starts_with("https://") {
-            let path = format!("{CLIENT}.url");
-            errors.invalid(path, url, format!("'https' is the only allowed URL scheme; {hint}"));
-        } else if url["https://".len()..].split('/').next().unwrap_or("").is_empty() {
-            errors.invalid(format!("{CLIENT}.url"), url, format!("host must be specified; {hint}"));
-        }
-    } else {
-        let service = field(client, "service");
-        for key in ["name", "namespace"] {
-            if text(service, key).is_empty() {
-                errors.required(format!("{CLIENT}.service.{key}"), format!("service {key} is required"));
-            }
-        }
-    }
-    let versions = strings(webhook, "conversionReviewVersions");
-    if versions.is_empty() {
-        errors.required(REVIEWS, "");
-        return;
-    }
-    let mut seen: BTreeMap<&str, ()> = BTreeMap::new();
-    for (i, version) in versions.iter().enumerate() {
-        if seen.insert(version, ()).is_some() {
-            errors.invalid(format!("{REVIEWS}[{i}]"), version, "duplicate version");
-            continue;
-        }
-        for message in dns1035_label(version) {
-            errors.invalid(format!("{REVIEWS}[{i}]"), version, message);
-        }
-    }
-    if !versions.iter().any(|v| matches!(*v, "v1" | "v1beta1")) {
-        errors.invalid(REVIEWS, &versions, "must include at least one of v1, v1beta1");
     }
 }
 
@@ -489,8 +227,146 @@ mod tests {
                     json!([{"name": "a", "type": "x", "jsonPath": "a"}])
             },
             &[
-                "spec.versions[0].additionalPrinterColumns[0].type: Invalid value: \"x\": must be one of boolean,date,integer,number,string",
-                "spec.versions[0].additionalPrinterColumns[0].JSONPath: Invalid value: \"a\": must be a simple json path starting with .",
+                "spec.additionalPrinterColumns[0].type: Invalid value: \"x\": must be one of boolean,date,integer,number,string",
+                "spec.additionalPrinterColumns[0].JSONPath: Invalid value: \"a\": must be a simple json path starting with .",
+            ],
+        );
+    }
+
+    /// What all versions say alike is the spec's own.
+    #[test]
+    fn parts_are_named_where_upstream_holds_them() {
+        let bad = json!({"openAPIV3Schema": {"type": "object", "properties": {"a": {}}}});
+        let scale = json!({"scale": {"specReplicasPath": ".x", "statusReplicasPath": ".status.n"}});
+        let why = "properties[a].type: Required value: must not be empty for specified object fields";
+        check(
+            |crd| {
+                crd["spec"]["versions"][0]["schema"] = bad.clone();
+                crd["spec"]["versions"][0]["subresources"] = scale.clone();
+            },
+            &[
+                &format!("spec.validation.openAPIV3Schema.{why}"),
+                "spec.subresources.scale.specReplicasPath: Invalid value: \".x\": should be a json path under .spec",
+            ],
+        );
+        check(
+            |crd| {
+                let mut second = crd["spec"]["versions"][0].clone();
+                second["name"] = "v2".into();
+                second["storage"] = false.into();
+                second["schema"] = bad.clone();
+                second["subresources"] = scale.clone();
+                crd["spec"]["versions"].as_array_mut().expect("a list").push(second);
+            },
+            &[
+                &format!("spec.versions[1].schema.openAPIV3Schema.{why}"),
+                "spec.versions[1].subresources.scale.specReplicasPath: Invalid value: \".x\": should be a json path under .spec",
+            ],
+        );
+        check(
+            |crd| crd["spec"]["versions"][0]["selectableFields"] = json!([{"jsonPath": ".spec.a"}]),
+            &[
+                "spec.selectableFields[0].jsonPath: Invalid value: \".spec.a\": is an invalid path: does not refer to a valid field",
+            ],
+        );
+        check(
+            |crd| crd["spec"]["versions"][0]["name"] = "V1".into(),
+            &[
+                "spec.versions[0].name: Invalid value: \"V1\": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
+                "spec.version: Invalid value: \"V1\": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
+                "status.storedVersions: Invalid value: [\"v1\"]: must have the storage version V1",
+                "status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions; v1 was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in v1 and removes v1 from status.storedVersions",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_root_beside_a_status_is_told_its_first_mistake() {
+        let with_status = |schema: Value| {
+            move |crd: &mut Value| {
+                crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = schema;
+                crd["spec"]["versions"][0]["subresources"] = json!({"status": {}});
+            }
+        };
+        let mut errors = FieldErrors::new();
+        let mut crd = crd();
+        with_status(json!({"type": "array", "items": {"type": "object"}, "nullable": true}))(&mut crd);
+        validate(&crd, &mut errors);
+        let about_root: Vec<&str> = errors.0.iter().map(|e| e.field.as_str()).collect();
+        assert_eq!(
+            about_root,
+            [
+                "spec.validation.openAPIV3Schema.type",
+                "spec.validation.openAPIV3Schema.nullable",
+                "spec.validation.openAPIV3Schema.type"
+            ]
+        );
+        errors.0.clear();
+        with_status(json!({"type": "object", "maxProperties": 3}))(&mut crd);
+        validate(&crd, &mut errors);
+        assert_eq!(errors.0.len(), 1);
+        assert!(errors.0[0].detail.starts_with("only [Description Type Format"), "{}", errors.0[0]);
+    }
+
+    /// A rule is judged unless its own part of the schema is broken.
+    #[test]
+    fn rules_are_judged_where_the_schema_is_sound() {
+        let rule = |text: &str| json!([{"rule": text}]);
+        check(
+            |crd| {
+                crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = json!({"type": "object", "properties": {
+                    "a": {"type": "array", "uniqueItems": true, "items": {"type": "string"}, "x-kubernetes-validations": rule("1")},
+                    "b": {"type": "string", "x-kubernetes-validations": rule("1")}}});
+            },
+            &[
+                "spec.validation.openAPIV3Schema.properties[a].uniqueItems: Forbidden: uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+                "spec.validation.openAPIV3Schema.properties[b].x-kubernetes-validations[0].rule: Invalid value: {\"Rule\":\"1\",\"Message\":\"\",\"MessageExpression\":\"\",\"Reason\":null,\"FieldPath\":\"\",\"OptionalOldSelf\":null}: cel expression must evaluate to a bool",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_definition_that_keeps_unknown_fields_may_go_on() {
+        let mut old = crd();
+        old["spec"]["preserveUnknownFields"] = true.into();
+        old["spec"]["versions"][0]["schema"] = Value::Null;
+        let update = |change: &dyn Fn(&mut Value)| {
+            let mut new = old.clone();
+            change(&mut new);
+            let mut errors = FieldErrors::new();
+            validate_update(&new, &old, &mut errors);
+            errors.0.iter().map(ToString::to_string).collect::<Vec<String>>()
+        };
+        let nothing: [&str; 0] = [];
+        assert_eq!(update(&|_| {}), nothing);
+        assert_eq!(
+            update(&|crd| crd["spec"]["preserveUnknownFields"] = false.into()),
+            [
+                "spec.versions[0].schema.openAPIV3Schema: Required value: because otherwise all fields are pruned"
+            ]
+        );
+        let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"a": {"type": "string", "default": "x"}}}});
+        assert_eq!(
+            update(&|crd| crd["spec"]["versions"][0]["schema"] = schema.clone()),
+            [
+                "spec.preserveUnknownFields: Invalid value: true: must be false in order to use defaults in the schema"
+            ]
+        );
+        assert_eq!(
+            update(&|crd| crd["spec"]["conversion"]["strategy"] = "Webhook".into())[0],
+            "spec.conversion.strategy: Invalid value: \"Webhook\": must be None if spec.preserveUnknownFields is true"
+        );
+    }
+
+    #[test]
+    fn a_warning_is_printable() {
+        check(
+            |crd| {
+                crd["spec"]["versions"][0]["deprecated"] = true.into();
+                crd["spec"]["versions"][0]["deprecationWarning"] = "a\u{200b}b".into();
+            },
+            &[
+                "spec.versions[0].deprecationWarning: Invalid value: \"a\u{200b}b\": must only contain printable UTF-8 characters; non-printable character found at index 1",
             ],
         );
     }

@@ -10,7 +10,7 @@ mod webhooks;
 
 pub use bindings::{BINDING, MUTATING_BINDING};
 pub use policies::{MUTATING_POLICY, POLICY};
-pub use webhooks::{MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS};
+pub use webhooks::{MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS, service as webhook_service, url as webhook_url};
 
 use common::status::FieldErrors;
 
