@@ -53,6 +53,14 @@ enum Makes {
     Entries,
 }
 
+/// What a loop begins with, how long it goes on, what it does, and what is made of that.
+struct Loop {
+    init: Expression,
+    condition: Expression,
+    step: Expression,
+    result: Expression,
+}
+
 /// Makes nodes where the macro was called.
 struct Build<'b, 'h>(&'b mut MacroExprHelper<'h>);
 
@@ -88,6 +96,21 @@ impl Build<'_, '_> {
 
     fn looped(&mut self, parts: ComprehensionExpr) -> Expression {
         self.0.next_expr(Expr::Comprehension(Box::new(parts)))
+    }
+
+    /// A loop of two variables over `range`, whose result is made in [`RESULT`].
+    fn looped_by_two(&mut self, range: Expression, (a, b): (String, String), parts: Loop) -> Expression {
+        let Loop { init, condition, step, result } = parts;
+        self.looped(ComprehensionExpr {
+            iter_range: range,
+            iter_var: a,
+            iter_var2: Some(b),
+            accu_var: RESULT.to_owned(),
+            accu_init: init,
+            loop_cond: condition,
+            loop_step: step,
+            result,
+        })
     }
 
     fn bound(&mut self, name: &str, value: Expression, result: Expression) -> Expression {
@@ -132,7 +155,7 @@ fn quantifier(
     let Ok([first, second, test]) = <[Expression; 3]>::try_from(std::mem::take(args)) else {
         return Ok(None);
     };
-    let (a, b) = build.two_names(&first, &second)?;
+    let names = build.two_names(&first, &second)?;
     let Some(range) = target.take() else { return Ok(None) };
     let so_far = build.ident(RESULT);
     let (init, condition, step, result) = match kind {
@@ -155,16 +178,7 @@ fn quantifier(
             (build.int(0), build.bool(true), step, build.call(op::EQUALS, vec![end, wanted]))
         }
     };
-    Ok(Some(build.looped(ComprehensionExpr {
-        iter_range: range,
-        iter_var: a,
-        iter_var2: Some(b),
-        accu_var: RESULT.to_owned(),
-        accu_init: init,
-        loop_cond: condition,
-        loop_step: step,
-        result,
-    })))
+    Ok(Some(build.looped_by_two(range, names, Loop { init, condition, step, result })))
 }
 
 fn transform(
@@ -177,7 +191,7 @@ fn transform(
     let Some(made) = args.pop() else { return Ok(None) };
     let filter = (args.len() == 3).then(|| args.pop()).flatten();
     let Ok([first, second]) = <[Expression; 2]>::try_from(std::mem::take(args)) else { return Ok(None) };
-    let (a, b) = build.two_names(&first, &second)?;
+    let names = build.two_names(&first, &second)?;
     let Some(range) = target.take() else { return Ok(None) };
     let so_far = build.ident(RESULT);
     let (init, step) = match into {
@@ -186,7 +200,7 @@ fn transform(
             (build.list(Vec::new()), build.call(op::ADD, vec![so_far, added]))
         }
         Makes::Map => {
-            let key = build.ident(&a);
+            let key = build.ident(&names.0);
             let step = build.call(MAP_INSERT, vec![so_far, key, made]);
             (build.0.next_expr(Expr::Map(MapExpr::default())), step)
         }
@@ -203,16 +217,7 @@ fn transform(
         None => step,
     };
     let (condition, result) = (build.bool(true), build.ident(RESULT));
-    Ok(Some(build.looped(ComprehensionExpr {
-        iter_range: range,
-        iter_var: a,
-        iter_var2: Some(b),
-        accu_var: RESULT.to_owned(),
-        accu_init: init,
-        loop_cond: condition,
-        loop_step: step,
-        result,
-    })))
+    Ok(Some(build.looped_by_two(range, names, Loop { init, condition, step, result })))
 }
 
 fn sort_by(helper: &mut MacroExprHelper<'_>, target: &mut Option<Expression>, args: &mut Args) -> Expansion {
