@@ -269,7 +269,7 @@ pub fn wildcard_subdomain(value: &str) -> Vec<String> {
 }
 
 /// An address that may have zeros before its numbers, as old fields allow.
-fn sloppy_ip(value: &str) -> Option<IpAddr> {
+pub fn sloppy_ip(value: &str) -> Option<IpAddr> {
     if let Ok(ip) = value.parse() {
         return Some(ip);
     }

@@ -145,6 +145,25 @@ fn selectors_of_devices_say_what_their_gates_let_them() {
 }
 
 #[test]
+fn old_forms_of_addresses_stay_in_services() {
+    let services = Kind("", "services");
+    let of = |ip: &str, range: &str| {
+        json!({"metadata": {"name": "s"}, "spec": {"type": "LoadBalancer", "clusterIPs": [ip], "clusterIP": ip,
+            "externalIPs": [ip], "ports": [{"port": 80}], "loadBalancerSourceRanges": [range]}})
+    };
+    let (old, new) = (of("010.96.0.7", "10.0.0.1/24"), of("010.96.0.8", "10.0.0.2/24"));
+    let found = |object: &Value, old: Option<&Value>| -> Vec<String> {
+        let found = services.found(gates("StrictIPCIDRValidation", true), object, old);
+        found.into_iter().map(|error| error.split(':').next().unwrap_or_default().to_owned()).collect()
+    };
+    let all = ["spec.clusterIPs[0]", "spec.externalIPs[0]", "spec.LoadBalancerSourceRanges[0]"];
+    assert_eq!(found(&old, None), all);
+    assert!(found(&old, Some(&old)).is_empty());
+    assert!(found(&new, Some(&old)).iter().filter(|field| all.contains(&field.as_str())).count() >= 3);
+    assert!(services.found(gates("StrictIPCIDRValidation", false), &old, None).is_empty());
+}
+
+#[test]
 fn names_of_files_are_theirs_where_files_are_read() {
     const GATE: &str = "ManifestBasedAdmissionControlConfig";
     let bindings = Kind("admissionregistration.k8s.io", "validatingadmissionpolicybindings");

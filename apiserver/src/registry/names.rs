@@ -185,11 +185,6 @@ pub fn env_var_name(name: &str) -> Vec<String> {
     }
 }
 
-/// IP addresses: the address or the message.
-pub fn ip(value: &str) -> Result<std::net::IpAddr, &'static str> {
-    value.parse().map_err(|_| "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@ use super::metrics::Scope;
 use super::ranges::Ranges;
 use super::{is_headless, needs_cluster_ip, refused};
 use crate::object::{self, Object};
+use crate::registry::checks::sloppy_ip;
 use crate::registry::tree::{field, remove, set, strings, struct_mut, text};
 
 /// How many addresses are tried that other servers turn out to have claimed.
@@ -85,7 +86,7 @@ impl ServiceHooks {
         let cannot = |error: AllocationError| {
             refused(service, "spec.clusterIPs", &value, &format!("failed to allocate IP {asked}: {error}"))
         };
-        let Ok(ip) = asked.parse::<IpAddr>() else {
+        let Some(ip) = sloppy_ip(asked) else {
             return Err(Status::internal(format!("failed to parse service IP \"{asked}\"")));
         };
         let range = match ranges.of_address(ip) {

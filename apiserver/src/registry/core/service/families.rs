@@ -2,14 +2,13 @@
 //!
 //! What a cluster has is what `--service-cluster-ip-range` says: a ServiceCIDR of another family adds none.
 
-use std::net::IpAddr;
-
 use common::status::{FieldErrors, Status};
 use serde_json::{Value, json};
 
 use super::allocation::family_of;
 use super::{is_headless, needs_cluster_ip, validation};
 use crate::object::{self, Object};
+use crate::registry::checks::{STRICT_ONLY, sloppy_ip};
 use crate::registry::tree::{field, has, list_mut, set, strings, struct_mut, text};
 
 /// A service that wants two families where there are, unchanged in what it says of them: it neither gains nor
@@ -50,6 +49,8 @@ pub(super) fn families(
     }
     let mut errors = FieldErrors::new();
     validation::addresses(spec, &mut errors);
+    // Old forms are for validation to judge, which knows the gate and what was there.
+    errors.0.retain(|error| !STRICT_ONLY.contains(&error.detail.as_str()));
     if !errors.is_empty() {
         return refused(&errors);
     }
@@ -67,7 +68,7 @@ pub(super) fn families(
     let mut chosen: Vec<String> = strings(spec, "ipFamilies").into_iter().map(str::to_owned).collect();
     let given = strings(spec, "clusterIPs");
     for (i, ip) in given.iter().enumerate().skip(chosen.len()) {
-        let Ok(ip) = ip.parse::<IpAddr>() else { break };
+        let Some(ip) = sloppy_ip(ip) else { break };
         let family = family_of(ip);
         if known.contains(&family) {
             chosen.push(family.to_owned());

@@ -22,6 +22,7 @@ use common::status::{FieldErrors, Status};
 use serde_json::{Value, json};
 
 use crate::object::{self, Object};
+use crate::registry::checks::sloppy_ip;
 use crate::registry::names;
 use crate::registry::rules::{Rules, StatusRule};
 use crate::registry::tree::{
@@ -172,7 +173,7 @@ fn node_ports(service: &Object) -> Vec<u16> {
 
 /// The cluster addresses of a service that are addresses.
 fn cluster_ips(service: &Object) -> Vec<std::net::IpAddr> {
-    strings(field(service, "spec"), "clusterIPs").iter().filter_map(|ip| ip.parse().ok()).collect()
+    strings(field(service, "spec"), "clusterIPs").iter().filter_map(|ip| sloppy_ip(ip)).collect()
 }
 
 /// An Invalid about one field.

@@ -65,6 +65,18 @@ async fn check(spec: Value) -> Value {
 }
 
 #[tokio::test]
+async fn an_address_in_an_old_form_is_claimed_as_what_it_is() {
+    let servers = Servers::start(&["10.96.0.0/24"]).await;
+    let hooks = servers.server(30000..=32767).await;
+    let mut first = service("a", json!({"clusterIP": "010.96.0.7", "ports": [{"port": 80}]}));
+    hooks.begin_write(&mut first, None, false).await.expect("allocated").commit();
+    assert_eq!(cluster_ips(&first), ["10.96.0.7".parse::<std::net::IpAddr>().expect("ip")]);
+    let mut second = service("b", json!({"clusterIP": "10.96.0.7", "ports": [{"port": 80}]}));
+    let taken = hooks.begin_write(&mut second, None, false).await.err().expect("taken");
+    assert!(taken.message.contains("provided IP is already allocated"), "{}", taken.message);
+}
+
+#[tokio::test]
 async fn every_type_gets_what_it_needs() {
     let plain = check(json!({"ports": [{"port": 80}]})).await;
     assert!(plain["clusterIP"].as_str().is_some_and(|ip| ip.starts_with("10.96.0.")));

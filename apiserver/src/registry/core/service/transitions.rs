@@ -3,12 +3,14 @@
 use common::status::FieldErrors;
 use serde_json::{Value, json};
 
+use super::validation::RANGES_ANNOTATION;
 use super::{
     externally_accessible, is_headless, needs_cluster_ip, needs_health_check_port, needs_node_port, normalize,
 };
 use crate::object::Object;
+use crate::registry::checks::STRICT_ONLY;
 use crate::registry::tree::{
-    carry, field, int, is_zero, items, items_mut, remove, same, strings, struct_mut, text,
+    annotation, carry, field, int, is_zero, items, items_mut, remove, same, strings, struct_mut, text,
 };
 
 /// Carries over what the server allocated and the client left out, and wipes what the new type has no use for
@@ -95,6 +97,7 @@ fn carry_node_ports(spec: &mut Value, before: &Value) {
 
 /// What an update may not change.
 pub(super) fn validate_update(new: &Object, old: &Object, errors: &mut FieldErrors) {
+    keep_old_forms(new, old, errors);
     let (spec, before) = (field(new, "spec"), field(old, "spec"));
     let external = |spec: &Value| text(spec, "type") == "ExternalName";
     if !external(spec) && !external(before) {
@@ -113,6 +116,30 @@ pub(super) fn validate_update(new: &Object, old: &Object, errors: &mut FieldErro
     {
         errors.forbidden("spec.healthCheckNodePort", "field is immutable");
     }
+}
+
+/// Addresses and ranges that were there already may stay as they are written.
+fn keep_old_forms(new: &Object, old: &Object, errors: &mut FieldErrors) {
+    if errors.is_empty() {
+        return;
+    }
+    let (spec, before) = (field(new, "spec"), field(old, "spec"));
+    let mut kept = Vec::new();
+    for (key, shown) in [
+        ("clusterIPs", "clusterIPs"),
+        ("externalIPs", "externalIPs"),
+        ("loadBalancerSourceRanges", "LoadBalancerSourceRanges"),
+    ] {
+        let known: Vec<&str> = strings(before, key).into_iter().map(str::trim).collect();
+        let now = strings(spec, key).into_iter().enumerate();
+        kept.extend(
+            now.filter(|(_, value)| known.contains(&value.trim())).map(|(i, _)| format!("spec.{shown}[{i}]")),
+        );
+    }
+    if annotation(new, RANGES_ANNOTATION) == annotation(old, RANGES_ANNOTATION) {
+        kept.push(format!("metadata.annotations[{RANGES_ANNOTATION}]"));
+    }
+    errors.0.retain(|error| !STRICT_ONLY.contains(&error.detail.as_str()) || !kept.contains(&error.field));
 }
 
 /// The second of two may come, and go where the policy says so; the first stays.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{AFFINITY_SECONDS_MAX, externally_accessible, is_headless, needs_health_check_port};
 use crate::object::Object;
-use crate::registry::checks::{legacy_cidr, legacy_ip};
+use crate::registry::checks::{legacy_cidr, legacy_ip, sloppy_ip};
 use crate::registry::core::endpoints::endpoint_ip;
 use crate::registry::names;
 use crate::registry::pod_template::containers::one_of;
@@ -158,8 +158,10 @@ pub(super) fn addresses(spec: &Value, errors: &mut FieldErrors) {
             if ips.len() > 1 {
                 errors.invalid("spec.clusterIPs", &ips, "'None' must be the first and only value");
             }
-        } else if let Err(message) = names::ip(ip) {
-            errors.invalid(format!("spec.clusterIPs[{i}]"), ip, message);
+        } else {
+            for message in legacy_ip(ip) {
+                errors.invalid(format!("spec.clusterIPs[{i}]"), ip, message);
+            }
         }
     }
     if ips.len() > 2 {
@@ -168,7 +170,7 @@ pub(super) fn addresses(spec: &Value, errors: &mut FieldErrors) {
     if errors.0.len() > before {
         return;
     }
-    let parsed: Vec<IpAddr> = ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+    let parsed: Vec<IpAddr> = ips.iter().filter_map(|ip| sloppy_ip(ip)).collect();
     if let [a, b] = parsed.as_slice()
         && a.is_ipv4() == b.is_ipv4()
     {
@@ -208,7 +210,7 @@ fn repeated_ports(ports: &[Value], kind: &str, errors: &mut FieldErrors) {
     }
 }
 
-const RANGES_ANNOTATION: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+pub(super) const RANGES_ANNOTATION: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 
 /// Where source ranges were said before there was a field.
 fn source_range_annotation(service: &Object, errors: &mut FieldErrors) {
