@@ -32,6 +32,7 @@ fn wrong(flag: &'static str, reason: impl Into<String>) -> ConfigError {
 pub struct Concurrency {
     pub deployment: usize,
     pub replicaset: usize,
+    pub replication_controller: usize,
     pub endpoint: usize,
     pub endpointslice: usize,
     pub namespace: usize,
@@ -160,6 +161,7 @@ impl Config {
             concurrency: Concurrency {
                 deployment: flags.concurrent_deployment_syncs,
                 replicaset: flags.concurrent_replicaset_syncs,
+                replication_controller: flags.concurrent_rc_syncs,
                 endpoint: flags.concurrent_endpoint_syncs,
                 endpointslice: flags.concurrent_service_endpoint_syncs,
                 namespace: flags.concurrent_namespace_syncs,

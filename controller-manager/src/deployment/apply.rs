@@ -10,7 +10,7 @@ use crate::controller::{
     Error, Outcome, View, controller_reference, is_already_exists, is_namespace_terminating, is_not_found,
     message_of, reference,
 };
-use crate::views::{Deployment, DeploymentStatus, POD_TEMPLATE_HASH, ReplicaSet};
+use crate::views::{Deployment, DeploymentStatus, POD_TEMPLATE_HASH, ReplicaSet, Replicated};
 
 /// Longest name of an object that is a DNS subdomain.
 const NAME_MAX: usize = 253;

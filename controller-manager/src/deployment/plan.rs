@@ -16,7 +16,7 @@ use super::scale::{
 };
 use super::status::{self, PAUSED, PROGRESSING, RESUMED, TIMED_OUT, condition, find, has_deadline, set};
 use crate::controller::View;
-use crate::views::{Deployment, DeploymentStatus, ReplicaSet};
+use crate::views::{Deployment, DeploymentStatus, ReplicaSet, Replicated};
 
 /// One write, in the order in which it must happen.
 #[derive(Debug)]

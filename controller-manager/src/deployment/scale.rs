@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::revision::{DESIRED_REPLICAS, MAX_REPLICAS, number};
 use crate::controller::View;
-use crate::views::{Deployment, ReplicaSet};
+use crate::views::{Deployment, ReplicaSet, Replicated};
 
 pub type Sets = Vec<Arc<ReplicaSet>>;
 

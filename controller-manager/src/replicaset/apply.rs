@@ -5,12 +5,12 @@ use std::future::Future;
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use super::ReplicaSetController;
+use super::Replicator;
 use super::plan::Manage;
 use crate::controller::{
     Error, View, controller_reference, is_namespace_terminating, is_not_found, message_of, reference,
 };
-use crate::views::{Pod, ReplicaSet, ReplicaSetStatus, Template};
+use crate::views::{Pod, ReplicaSetStatus, Replicated, Template};
 
 /// The first batch; each successful one doubles it (`SlowStartInitialBatchSize` upstream).
 const FIRST_BATCH: usize = 1;
@@ -49,8 +49,8 @@ where
     (done, None)
 }
 
-impl ReplicaSetController {
-    pub(super) async fn apply(&self, set: &ReplicaSet, plan: Manage) -> Result<(), Error> {
+impl<S: Replicated> Replicator<S> {
+    pub(super) async fn apply(&self, set: &S, plan: Manage) -> Result<(), Error> {
         match plan {
             Manage::Nothing => Ok(()),
             Manage::Create(count) => self.create(set, count).await,
@@ -63,10 +63,10 @@ impl ReplicaSetController {
         }
     }
 
-    async fn create(&self, set: &ReplicaSet, count: usize) -> Result<(), Error> {
+    async fn create(&self, set: &S, count: usize) -> Result<(), Error> {
         let key = set.key();
-        tracing::debug!(replicaset = %key, count, "creating pods");
-        let pod = pod_from_template(&set.spec.template, set);
+        tracing::debug!(kind = %S::kind(&()), %key, count, "creating pods");
+        let pod = pod_from_template(&set.spec().template, set);
         let about = reference(set);
         self.expectations.expect_creations(&key, count);
         let (done, error) = slow_start(count, || async {
@@ -97,7 +97,7 @@ impl ReplicaSetController {
         }
     }
 
-    async fn delete(&self, set: &ReplicaSet, pod: &Pod) -> Result<(), Error> {
+    async fn delete(&self, set: &S, pod: &Pod) -> Result<(), Error> {
         let about = reference(set);
         match self.rest.delete::<Pod>(pod.namespace(), pod.name(), pod.uid(), None).await {
             Ok(()) => {
@@ -117,12 +117,8 @@ impl ReplicaSetController {
     }
 
     /// Writes the status if it says anything new.
-    pub(super) async fn update_status(
-        &self,
-        set: &ReplicaSet,
-        status: ReplicaSetStatus,
-    ) -> Result<(), Error> {
-        let mut comparable = set.status.clone();
+    pub(super) async fn update_status(&self, set: &S, status: ReplicaSetStatus) -> Result<(), Error> {
+        let mut comparable = set.status().clone();
         if comparable.terminating_replicas.is_none() && status.terminating_replicas == Some(0) {
             comparable.terminating_replicas = Some(0);
         }
@@ -130,10 +126,10 @@ impl ReplicaSetController {
             return Ok(());
         }
         let body = json!({
-            "metadata": { "uid": set.uid(), "resourceVersion": set.metadata.resource_version },
+            "metadata": { "uid": set.uid(), "resourceVersion": set.meta().resource_version },
             "status": status,
         });
-        match self.rest.update_status::<ReplicaSet>(set.namespace(), set.name(), &body).await {
+        match self.rest.update_status::<S>(set.namespace(), set.name(), &body).await {
             Ok(_) => Ok(()),
             Err(error) if is_not_found(&error) => Ok(()),
             Err(error) => Err(Error::api("update the status")(error)),
@@ -146,6 +142,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+    use crate::views::ReplicaSet;
 
     #[tokio::test]
     async fn batches_double_until_a_failure() {

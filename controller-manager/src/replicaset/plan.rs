@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{BURST_REPLICAS, at_least_a_moment, rank};
-use crate::views::{Pod, ReplicaSet, ReplicaSetStatus, WorkloadCondition};
+use crate::views::{Pod, ReplicaSetStatus, Replicated, WorkloadCondition};
 
 /// What to do about the number of pods.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub enum Manage {
 }
 
 /// Compares what is with what should be.
-pub fn manage(set: &ReplicaSet, active: &[Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) -> Manage {
+pub fn manage(set: &impl Replicated, active: &[Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) -> Manage {
     let want = usize::try_from(set.replicas()).unwrap_or(0);
     if active.len() < want {
         Manage::Create((want - active.len()).min(BURST_REPLICAS))
@@ -36,15 +36,15 @@ fn count(n: usize) -> i32 {
 }
 
 /// The status that describes `active`; `failure` is why the pods could not be managed.
-pub fn status(
-    set: &ReplicaSet,
+pub fn status<S: Replicated>(
+    set: &S,
     active: &[Arc<Pod>],
     terminating: usize,
     failure: Option<&str>,
     now: Timestamp,
 ) -> ReplicaSetStatus {
-    let template = Selector::from_map(&set.spec.template.labels);
-    let mut conditions = set.status.conditions.clone();
+    let template = Selector::from_map(&set.spec().template.labels);
+    let mut conditions = set.status().conditions.clone();
     let known = conditions.iter().any(|c| c.type_ == "ReplicaFailure");
     match failure {
         Some(message) if !known => conditions.push(WorkloadCondition {
@@ -63,22 +63,22 @@ pub fn status(
         fully_labeled_replicas: count(active.iter().filter(|p| template.matches(&p.metadata.labels)).count()),
         ready_replicas: count(active.iter().filter(|p| p.is_ready()).count()),
         available_replicas: count(
-            active.iter().filter(|p| p.is_available(set.spec.min_ready_seconds, now)).count(),
+            active.iter().filter(|p| p.is_available(set.spec().min_ready_seconds, now)).count(),
         ),
-        terminating_replicas: Some(count(terminating)),
-        observed_generation: set.metadata.generation.unwrap_or(0),
+        terminating_replicas: S::TELLS_TERMINATING.then(|| count(terminating)),
+        observed_generation: set.meta().generation.unwrap_or(0),
         conditions,
     }
 }
 
 /// When a ready pod turns available by the passing of time alone.
 pub fn next_availability(
-    set: &ReplicaSet,
+    set: &impl Replicated,
     status: &ReplicaSetStatus,
     active: &[Arc<Pod>],
     now: Timestamp,
 ) -> Option<Duration> {
-    let min_ready = set.spec.min_ready_seconds;
+    let min_ready = set.spec().min_ready_seconds;
     if min_ready <= 0 || status.ready_replicas == status.available_replicas {
         return None;
     }
@@ -97,6 +97,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::views::{ReplicaSet, ReplicationController};
 
     fn set(replicas: i32, min_ready: i32) -> ReplicaSet {
         serde_json::from_value(json!({
@@ -155,5 +156,19 @@ mod tests {
         let mut failed = set(4, 5);
         failed.status = s;
         assert!(status(&failed, &pods, 0, None, now()).conditions.is_empty());
+    }
+
+    #[test]
+    fn a_replication_controller_tells_nothing_of_pods_that_go() {
+        let rc: ReplicationController = serde_json::from_value(json!({
+            "metadata": {"name": "r", "namespace": "n", "uid": "u"},
+            "spec": {"replicas": 2, "selector": {"a": "b"}, "template": {"metadata": {"labels": {"a": "b"}}}},
+        }))
+        .expect("replication controller");
+        let pods = vec![pod("a", json!({"a": "b"}), None)];
+        assert!(rc.selector().expect("a selector").matches(&pods[0].metadata.labels));
+        assert!(matches!(manage(&rc, &pods, &[], now()), Manage::Create(1)));
+        let told = serde_json::to_value(status(&rc, &pods, 1, None, now())).expect("json");
+        assert_eq!((&told["fullyLabeledReplicas"], told.get("terminatingReplicas")), (&json!(1), None));
     }
 }

@@ -27,8 +27,8 @@ pub use rbac::{AggregationRule, ClusterRole, PolicyRule};
 pub use storage::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeStatus, PodClaim};
 pub use template::{POD_TEMPLATE_HASH, Template};
 pub use workload::{
-    Deployment, DeploymentSpec, DeploymentStatus, ReplicaSet, ReplicaSetSpec, ReplicaSetStatus,
-    RollingUpdate, Strategy, WorkloadCondition,
+    Deployment, DeploymentSpec, DeploymentStatus, ReplicaSet, ReplicaSetStatus, Replicated,
+    ReplicationController, RollingUpdate, Strategy, WorkloadCondition,
 };
 
 /// Reads a field that a server may send as `null`.

@@ -1,5 +1,8 @@
-//! Views of the apps group.
+//! Views of the apps group, and of ReplicationControllers.
 
+use std::collections::BTreeMap;
+
+use common::labels::{ParseError, Selector};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
@@ -29,19 +32,20 @@ pub struct WorkloadCondition {
 pub struct ReplicaSet {
     #[serde(deserialize_with = "common::view::metadata")]
     pub metadata: ObjectMeta,
-    pub spec: ReplicaSetSpec,
+    pub spec: ReplicatedSpec<LabelSelector>,
     #[serde(deserialize_with = "nullable")]
     pub status: ReplicaSetStatus,
 }
 
+/// What a set of equal pods should be; `S` is how its pods are selected.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ReplicaSetSpec {
+pub struct ReplicatedSpec<S> {
     /// Absent only before defaulting, where it means one.
     pub replicas: Option<i32>,
     #[serde(deserialize_with = "nullable")]
     pub min_ready_seconds: i32,
-    pub selector: Option<LabelSelector>,
+    pub selector: Option<S>,
     #[serde(deserialize_with = "nullable")]
     pub template: Template,
 }
@@ -53,6 +57,8 @@ pub struct ReplicaSetStatus {
     pub fully_labeled_replicas: i32,
     pub ready_replicas: i32,
     pub available_replicas: i32,
+    /// Not told of ReplicationControllers.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub terminating_replicas: Option<i32>,
     pub observed_generation: i64,
     #[serde(deserialize_with = "nullable")]
@@ -69,9 +75,71 @@ impl View for ReplicaSet {
     }
 }
 
-impl ReplicaSet {
-    pub fn replicas(&self) -> i32 {
-        self.spec.replicas.unwrap_or(1)
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ReplicationController {
+    #[serde(deserialize_with = "common::view::metadata")]
+    pub metadata: ObjectMeta,
+    pub spec: ReplicatedSpec<BTreeMap<String, String>>,
+    #[serde(deserialize_with = "nullable")]
+    pub status: ReplicaSetStatus,
+}
+
+common::view_of!(ReplicationController, k8s_openapi::api::core::v1::ReplicationController);
+impl View for ReplicationController {}
+
+/// A number of equal pods: what ReplicaSets and ReplicationControllers have in common.
+pub trait Replicated: View {
+    /// How pods are selected.
+    type Selects;
+    /// Whether the status tells how many pods are on their way out.
+    const TELLS_TERMINATING: bool;
+
+    fn spec(&self) -> &ReplicatedSpec<Self::Selects>;
+    fn status(&self) -> &ReplicaSetStatus;
+
+    /// # Errors
+    /// When it cannot be read.
+    fn selector(&self) -> Result<Selector, ParseError>;
+
+    fn replicas(&self) -> i32 {
+        self.spec().replicas.unwrap_or(1)
+    }
+}
+
+impl Replicated for ReplicaSet {
+    type Selects = LabelSelector;
+    const TELLS_TERMINATING: bool = true;
+
+    fn spec(&self) -> &ReplicatedSpec<LabelSelector> {
+        &self.spec
+    }
+
+    fn status(&self) -> &ReplicaSetStatus {
+        &self.status
+    }
+
+    fn selector(&self) -> Result<Selector, ParseError> {
+        Selector::from_label_selector(self.spec.selector.as_ref())
+    }
+}
+
+impl Replicated for ReplicationController {
+    type Selects = BTreeMap<String, String>;
+    const TELLS_TERMINATING: bool = false;
+
+    fn spec(&self) -> &ReplicatedSpec<BTreeMap<String, String>> {
+        &self.spec
+    }
+
+    fn status(&self) -> &ReplicaSetStatus {
+        &self.status
+    }
+
+    /// An empty one, which only an old object can have, selects nothing.
+    fn selector(&self) -> Result<Selector, ParseError> {
+        let labels = self.spec.selector.as_ref().filter(|labels| !labels.is_empty());
+        Ok(labels.map_or_else(Selector::nothing, Selector::from_map))
     }
 }
 

@@ -2,6 +2,7 @@
 //! side by side, each in a namespace of its own; nothing here breaks anything (that is `disruption`).
 
 mod api;
+mod cli;
 mod errors;
 mod kinds;
 mod kubectl;
