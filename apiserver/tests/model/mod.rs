@@ -12,7 +12,6 @@
 
 pub mod judge;
 pub mod ledger;
-pub mod members;
 pub mod workload;
 
 use std::pin::Pin;

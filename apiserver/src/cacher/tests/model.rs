@@ -17,9 +17,9 @@ use futures::future::BoxFuture;
 
 use super::*;
 use crate::storage::embedded::EmbeddedStore;
-use crate::storage::etcd::{EtcdConfig, EtcdStore};
+use crate::storage::etcd::EtcdStore;
+use crate::storage::etcd::testing::{Etcd, wait_until};
 use judged::judge::{Facts, Summary, judge};
-use judged::members::Members;
 use judged::workload::{Plan, run};
 use judged::{
     Api, Base, Change, Content, Key, ListAsk, Page, Refusal, Scope, Shown, Told, Verdict, WatchAsk, Watching,
@@ -435,26 +435,16 @@ async fn one_history_explains_everything_over_the_embedded_store() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_history_explains_everything_over_etcd() {
-    let Some(etcd) = Members::start("model", 1) else { return };
+    let Some(etcd) = Etcd::single("model") else { return };
     rounds("etcd", async |tasks| {
-        let config = EtcdConfig {
-            servers: etcd.clients(),
-            ca_file: None,
-            cert_file: None,
-            key_file: None,
-            prefix: "/registry/".into(),
-            compaction_interval: Duration::ZERO,
+        let connect = async || {
+            let store = EtcdStore::connect(etcd.config("/registry/"), tasks).await;
+            let store = store.expect("a good configuration");
+            wait_until("etcd is up", async || store.healthy().await.is_ok()).await;
+            store
         };
-        let one: Arc<dyn Store> =
-            EtcdStore::connect(config.clone(), tasks).await.expect("a good configuration");
-        let two: Arc<dyn Store> = EtcdStore::connect(config, tasks).await.expect("a good configuration");
-        for store in [&one, &two] {
-            let begun = std::time::Instant::now();
-            while store.healthy().await.is_err() {
-                assert!(begun.elapsed() < Duration::from_secs(60), "etcd does not answer");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
+        let one: Arc<dyn Store> = connect().await;
+        let two: Arc<dyn Store> = connect().await;
         [one, two]
     })
     .await;
