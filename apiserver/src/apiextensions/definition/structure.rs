@@ -3,7 +3,7 @@
 use common::status::FieldErrors;
 use serde_json::{Value, json};
 
-use crate::apiextensions::schema::pattern::compile;
+use crate::apiextensions::schema::pattern::{SCHEMA_BYTES_MAX, compile};
 use crate::apiextensions::schema::{Structural, defaulting, prune};
 use crate::apiextensions::validation::values;
 use crate::registry::tree::{entries, field, flag, has, items, text};
@@ -145,7 +145,7 @@ fn junctors(schema: &Value, skip_any: bool, skip_first: bool, path: &str, errors
     }
     let pattern = text(schema, "pattern");
     if !pattern.is_empty()
-        && let Err(error) = compile(pattern)
+        && let Err(error) = compile(pattern, SCHEMA_BYTES_MAX)
     {
         errors.invalid(
             format!("{path}.pattern"),

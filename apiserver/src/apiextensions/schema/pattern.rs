@@ -14,8 +14,11 @@ pub struct Pattern {
     compiled: OnceLock<Option<Regex>>,
 }
 
-/// A pattern may not compile to more.
-pub const PATTERN_BYTES_MAX: usize = 1 << 20;
+/// A schema's pattern may not compile to more. Who repeats the letters of all scripts sixty times, as a host name's
+/// pattern does, gets to ten million.
+pub const SCHEMA_BYTES_MAX: usize = 16 << 20;
+/// A pattern that a rule makes while it runs may not compile to more.
+pub const RULE_BYTES_MAX: usize = 1 << 20;
 
 impl Pattern {
     pub(super) fn new(text: &str) -> Self {
@@ -29,7 +32,10 @@ impl Pattern {
 
     /// Whether a part of `text` matches. Nothing matches what is no pattern.
     pub fn is_match(&self, text: &str) -> bool {
-        self.compiled.get_or_init(|| compile(&self.text).ok()).as_ref().is_some_and(|r| r.is_match(text))
+        self.compiled
+            .get_or_init(|| compile(&self.text, SCHEMA_BYTES_MAX).ok())
+            .as_ref()
+            .is_some_and(|r| r.is_match(text))
     }
 }
 
@@ -39,12 +45,12 @@ impl PartialEq for Pattern {
     }
 }
 
-/// Compiles a pattern within limits.
+/// Compiles a pattern to at most so many bytes.
 ///
 /// # Errors
 /// What is wrong with it, or that it is too large.
-pub fn compile(pattern: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(&of_re2(pattern)).size_limit(PATTERN_BYTES_MAX).build()
+pub fn compile(pattern: &str, bytes_max: usize) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(&of_re2(pattern)).size_limit(bytes_max).build()
 }
 
 /// What a class stands for between brackets.
@@ -174,10 +180,17 @@ mod tests {
             ("(?i)^ab$", "AB", true),
             (r"^\pL+$", "\u{e9}", true),
         ] {
-            let regex = compile(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+            let regex = compile(pattern, RULE_BYTES_MAX).unwrap_or_else(|error| panic!("{pattern}: {error}"));
             assert_eq!(regex.is_match(text), matches, "{pattern} {text:?}");
         }
-        assert!(compile("(").is_err());
-        assert!(compile("a{1000}{1000}").is_err());
+        assert!(compile("(", SCHEMA_BYTES_MAX).is_err());
+    }
+
+    #[test]
+    fn patterns_have_a_size() {
+        let host = r"^[0-9\pS\pL]([0-9-\pS\pL]{0,61}[0-9\pS\pL])?(\.[0-9\pS\pL]{1,63})*$";
+        assert!(compile(host, RULE_BYTES_MAX).is_err());
+        assert!(compile(host, SCHEMA_BYTES_MAX).is_ok_and(|regex| regex.is_match("www.\u{e9}.example")));
+        assert!(compile("a{1000}{1000}", SCHEMA_BYTES_MAX).is_err());
     }
 }

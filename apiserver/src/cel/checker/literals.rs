@@ -100,7 +100,9 @@ fn fits(function: &str, literal: &LiteralValue) -> bool {
         ("duration", LiteralValue::String(text)) => go_duration_nanos(text.inner()).is_some(),
         ("timestamp", LiteralValue::String(text)) => text.inner().parse::<jiff::Timestamp>().is_ok(),
         ("timestamp", LiteralValue::Int(seconds)) => TIMESTAMP_SECONDS.contains(seconds.inner()),
-        ("matches", LiteralValue::String(text)) => pattern::compile(text.inner()).is_ok(),
+        ("matches", LiteralValue::String(text)) => {
+            pattern::compile(text.inner(), pattern::RULE_BYTES_MAX).is_ok()
+        }
         _ => true,
     }
 }

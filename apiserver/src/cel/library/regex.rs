@@ -1,7 +1,7 @@
 //! Patterns: `matches`, `find`, `findAll`.
 
 use super::{fail, none};
-use crate::apiextensions::schema::pattern::compile;
+use crate::apiextensions::schema::pattern::{RULE_BYTES_MAX, compile};
 use crate::cel::machine::{Failure, Machine, Result};
 use crate::cel::value::Val;
 
@@ -16,7 +16,7 @@ pub(super) const DECLARATIONS: &[&str] = &[
 pub(super) fn method<'a>(machine: &mut Machine<'a>, name: &str, text: &str, args: &[Val<'a>]) -> Result<'a> {
     let [Val::Str(pattern), rest @ ..] = args else { return none() };
     machine.pay(pattern.len().max(1).saturating_mul(text.len() / 10 + 1))?;
-    let regex = compile(pattern).map_err(|error| Failure::Error(error.to_string()))?;
+    let regex = compile(pattern, RULE_BYTES_MAX).map_err(|error| Failure::Error(error.to_string()))?;
     match (name, rest) {
         ("matches", []) => Ok(Val::Bool(regex.is_match(text))),
         ("find", []) => Ok(Val::str(regex.find(text).map_or("", |m| m.as_str()))),
