@@ -1,11 +1,14 @@
 //! What makes a schema structural, and what its defaults must be.
 
+use std::sync::Arc;
+
 use common::status::FieldErrors;
 use serde_json::{Value, json};
 
+use crate::apiextensions::cel::Rules;
 use crate::apiextensions::schema::pattern::{SCHEMA_BYTES_MAX, compile};
-use crate::apiextensions::schema::{Structural, defaulting, prune};
-use crate::apiextensions::validation::values;
+use crate::apiextensions::schema::{Structural, prune};
+use crate::apiextensions::validation::{metadata, values};
 use crate::registry::tree::{entries, field, flag, has, items, text};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,7 +22,7 @@ enum Level {
 pub(super) fn validate(schema: &Value, path: &str) -> FieldErrors {
     let mut errors = FieldErrors::new();
     invariants(schema, Level::Root, path, &mut errors);
-    complete(schema, schema, path, &mut errors);
+    complete(schema, path, &mut errors);
     errors.0.sort_by_key(ToString::to_string);
     errors
 }
@@ -89,13 +92,13 @@ fn invariants(schema: &Value, level: Level, path: &str, errors: &mut FieldErrors
     if level == Level::Root && !ty.is_empty() && ty != "object" {
         errors.invalid(format!("{path}.type"), ty, "must be object at the root");
     }
-    metadata(schema, level, embedded, path, errors);
+    identity(schema, level, embedded, path, errors);
     if embedded && !preserve && field(schema, "properties").as_object().is_none_or(|p| p.is_empty()) {
         errors.required(format!("{path}.properties"), "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields");
     }
 }
 
-fn metadata(schema: &Value, level: Level, embedded: bool, path: &str, errors: &mut FieldErrors) {
+fn identity(schema: &Value, level: Level, embedded: bool, path: &str, errors: &mut FieldErrors) {
     let properties = field(schema, "properties");
     let checked = level == Level::Root || embedded;
     for key in ["kind", "apiVersion"] {
@@ -217,28 +220,16 @@ fn nested(schema: &Value, skip_any: bool, path: &str, errors: &mut FieldErrors) 
     }
 }
 
-/// Every field that a junctor restricts is also specified outside of it.
-fn complete(schema: &Value, structure: &Value, path: &str, errors: &mut FieldErrors) {
+/// Every field that a junctor of the root restricts is also specified outside of it. Junctors further down may
+/// speak of anything, as upstream has it.
+fn complete(schema: &Value, path: &str, errors: &mut FieldErrors) {
     for key in ["anyOf", "allOf", "oneOf"] {
         for (i, inner) in items(schema, key).iter().enumerate() {
-            restricted(inner, structure, &format!("{path}.{key}[{i}]"), path, errors);
+            restricted(inner, schema, &format!("{path}.{key}[{i}]"), path, errors);
         }
     }
     if has(schema, "not") {
-        restricted(field(schema, "not"), structure, &format!("{path}.not"), path, errors);
-    }
-    if std::ptr::eq(schema, structure) {
-        if has(schema, "items") {
-            let items = field(schema, "items");
-            complete(items, items, &format!("{path}.items"), errors);
-        }
-        for (key, property) in entries(schema, "properties") {
-            complete(property, property, &format!("{path}.properties[{key}]"), errors);
-        }
-        let additional = field(schema, "additionalProperties");
-        if additional.is_object() {
-            complete(additional, additional, &format!("{path}.additionalProperties"), errors);
-        }
+        restricted(field(schema, "not"), schema, &format!("{path}.not"), path, errors);
     }
 }
 
@@ -287,18 +278,9 @@ fn walk_defaults(schema: &Value, path: &str, pruned: bool, in_meta: bool, errors
     let embedded = flag(schema, "x-kubernetes-embedded-resource");
     let in_meta = in_meta && !embedded;
     if has(schema, "default") && !in_meta {
-        let (default, structural) = (field(schema, "default"), Structural::read(schema));
         let path = format!("{path}.default");
-        if pruned {
-            let mut clean = default.clone();
-            prune::prune_part(&mut clean, &structural);
-            if &clean != default {
-                errors.invalid(&path, default, "must not have unknown fields");
-            }
-        }
-        let mut whole = default.clone();
-        defaulting::default(&mut whole, &structural);
-        errors.extend(values::validate_at(&path, default, &structural));
+        let structural = Arc::new(Structural::read(schema));
+        default(field(schema, "default"), structural, &path, pruned, errors);
     }
     if has(schema, "items") {
         walk_defaults(field(schema, "items"), &format!("{path}.items"), pruned, in_meta, errors);
@@ -308,6 +290,27 @@ fn walk_defaults(schema: &Value, path: &str, pruned: bool, in_meta: bool, errors
         let path = format!("{path}.properties[{key}]");
         walk_defaults(property, &path, pruned, in_meta || meta, errors);
     }
+}
+
+/// One default. Like an object it is checked in steps, of which each asks for the one before.
+fn default(default: &Value, schema: Arc<Structural>, path: &str, pruned: bool, errors: &mut FieldErrors) {
+    if pruned {
+        let mut clean = default.clone();
+        prune::prune_part(&mut clean, &schema);
+        if &clean != default {
+            errors.invalid(path, default, "must not have unknown fields");
+        }
+    }
+    let mut found = metadata::validate(default, &schema);
+    if found.is_empty() {
+        found = values::validate(default, &schema, None);
+    }
+    if found.is_empty()
+        && let Some(rules) = Rules::compile(schema)
+    {
+        found = rules.validate(default, None);
+    }
+    errors.extend(values::below(path, found));
 }
 
 #[cfg(test)]
@@ -336,6 +339,35 @@ mod tests {
                 "s.properties[b]: Required value: because it is defined in s.anyOf[0].properties[b]",
             ],
         );
+    }
+
+    #[test]
+    fn only_the_root_must_be_complete() {
+        let restricted = json!({"anyOf": [{"properties": {"b": {"minimum": 1}}}], "type": "object"});
+        check(json!({"type": "object", "properties": {"spec": restricted}}), &[]);
+        check(
+            restricted,
+            &["s.properties[b]: Required value: because it is defined in s.anyOf[0].properties[b]"],
+        );
+    }
+
+    #[test]
+    fn defaults_keep_the_rules_of_what_they_are() {
+        let rule = json!([{"rule": "self.a > 1", "message": "a is small"}]);
+        let part = json!({"type": "object", "x-kubernetes-validations": rule, "properties": {"a": {"type": "integer"}}});
+        let schema = |default: Value| {
+            let mut part = part.clone();
+            part["default"] = default;
+            json!({"type": "object", "properties": {"p": part}})
+        };
+        assert!(defaults(&schema(json!({"a": 2})), "s", true).is_empty());
+        let found: Vec<String> =
+            defaults(&schema(json!({"a": 1})), "s", true).0.iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["s.properties[p].default: Invalid value: a is small"]);
+        let embedded = json!({"type": "object", "x-kubernetes-embedded-resource": true,
+            "x-kubernetes-preserve-unknown-fields": true, "default": {"kind": "A"}});
+        let found = defaults(&json!({"type": "object", "properties": {"e": embedded}}), "s", true);
+        assert_eq!(found.0[0].to_string(), "s.properties[e].default.apiVersion: Required value");
     }
 
     #[test]

@@ -16,24 +16,21 @@ pub fn validate(value: &Value, schema: &Structural, old: Option<&Value>) -> Fiel
     FieldErrors(check(value, schema, "", old).errors)
 }
 
-/// Checks a part of an object, reporting errors below `path`.
-pub fn validate_at(path: &str, value: &Value, schema: &Structural) -> FieldErrors {
-    validate_part(path, value, schema, None)
-}
-
 /// Checks a part of an object on update, reporting errors below `path`.
 pub fn validate_part(path: &str, value: &Value, schema: &Structural, old: Option<&Value>) -> FieldErrors {
-    let mut errors = check(value, schema, "", old).errors;
-    for error in &mut errors {
-        error.field = if error.field == NOWHERE {
-            path.to_owned()
-        } else if error.field.starts_with('[') {
-            format!("{path}{}", error.field)
-        } else {
-            format!("{path}.{}", error.field)
+    below(path, validate(value, schema, old))
+}
+
+/// Errors of a part as errors of the whole, where the part is at `path`.
+pub fn below(path: &str, mut errors: FieldErrors) -> FieldErrors {
+    for error in &mut errors.0 {
+        error.field = match error.field.as_str() {
+            "" | NOWHERE => path.to_owned(),
+            field if field.starts_with(['[', '.']) => format!("{path}{field}"),
+            field => format!("{path}.{field}"),
         };
     }
-    FieldErrors(errors)
+    errors
 }
 
 /// What checks found. Among alternatives the one that matched most is the one whose errors are told.
