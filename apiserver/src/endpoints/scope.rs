@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use common::status::Status;
 
-use super::Server;
 use super::query::WriteOptions;
+use super::{Server, typed};
 use crate::authorization::Attributes;
 use crate::cacher::{ObjectStore, Preconditions};
 use crate::fieldmanager::{FieldManager, Version, manager_name};
 use crate::filters::respond::forbidden;
-use crate::object::{Object, name, resource_version, uid};
+use crate::object::{Object, name, resource_version, str_at, uid};
 use crate::request::{ApiRequest, RequestContext};
 use crate::resources::schema::{Schema, TypeId};
 use crate::resources::{ResourceDef, Strategy, SubresourceDef, SubresourceHandler, Table};
@@ -98,6 +98,25 @@ impl<'a> Scope<'a> {
         let id = schema.id(&self.def.schema);
         let id = id.ok_or_else(|| Status::internal(format!("no type {} in the schema", self.def.schema)))?;
         Ok((schema, id))
+    }
+
+    /// Writes out what a built-in kind in its stored version always says, even when it says nothing.
+    pub(super) fn fill(&self, object: &mut Object) {
+        if self.def.custom.is_some() {
+            return;
+        }
+        let schema = &self.server.schema;
+        let id = if self.def.conversion.is_none() {
+            schema.id(&self.def.schema)
+        } else {
+            let (api_version, stored) = (str_at(object, &["apiVersion"]), &self.def.stored_as);
+            let version = api_version.rsplit('/').next().unwrap_or_default();
+            let table = self.server.tables.load();
+            table.get(&stored.group, version, &stored.resource).and_then(|def| schema.id(&def.schema))
+        };
+        if let (Some(id), Some(map)) = (id, object.as_object_mut()) {
+            typed::fill(schema, id, map);
+        }
     }
 
     /// Works with the ownership of fields as this endpoint sees it.

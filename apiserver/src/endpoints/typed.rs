@@ -51,6 +51,36 @@ pub fn check(schema: &Schema, type_id: TypeId, object: &mut Value) -> Result<Vec
     Ok(walk.unknown)
 }
 
+/// Writes out what Go's encoder always writes and the tree leaves out, at any depth: structs held by value
+/// (`status: {}`, a container's `resources: {}`), numbers and names without `omitempty`. Clients with types count on
+/// them. Zeros that are null say nothing and stay out.
+pub fn fill(schema: &Schema, type_id: TypeId, map: &mut Map<String, Value>) {
+    let def = schema.get(type_id);
+    for (key, zero) in def.zeros.iter().filter(|(_, zero)| !zero.is_null()) {
+        if !map.contains_key(key.as_ref()) {
+            map.insert(key.to_string(), zero.clone());
+        }
+    }
+    for (key, value) in map.iter_mut().filter(|(_, value)| value.is_object() || value.is_array()) {
+        if let Some(field) = def.field(key) {
+            fill_value(schema, &field.ty, value);
+        }
+    }
+}
+
+fn fill_value(schema: &Schema, ty: &Type, value: &mut Value) {
+    match (schema.resolve(ty), value) {
+        (Type::Struct(id), Value::Object(map)) => fill(schema, *id, map),
+        (Type::List(inner), Value::Array(items)) => {
+            items.iter_mut().for_each(|item| fill_value(schema, inner, item));
+        }
+        (Type::Map(inner), Value::Object(map)) => {
+            map.values_mut().for_each(|item| fill_value(schema, inner, item));
+        }
+        _ => {}
+    }
+}
+
 struct Walk<'s> {
     schema: &'s Schema,
     /// With indexes: `spec.containers[0].image`.
@@ -282,6 +312,30 @@ pub(super) fn kind_of(value: &Value, for_number: bool) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn what_go_always_writes_is_written_out() {
+        let schema = Schema::builtin();
+        let filled = |name: &str, mut tree: Value| {
+            fill(&schema, schema.id(name).expect("a type"), tree.as_object_mut().expect("an object"));
+            tree
+        };
+        assert_eq!(
+            filled(
+                "io.k8s.api.core.v1.Pod",
+                json!({"metadata": {}, "spec": {"containers": [{"name": "c"}]}})
+            ),
+            json!({"metadata": {}, "spec": {"containers": [{"name": "c", "resources": {}}]}, "status": {}})
+        );
+        let set = json!({"metadata": {}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {}}});
+        let set = filled("io.k8s.api.apps.v1.ReplicaSet", set);
+        assert_eq!(set["status"], json!({"replicas": 0}));
+        assert_eq!(set["spec"]["template"], json!({"metadata": {}, "spec": {}}));
+        assert_eq!(set["spec"]["selector"], json!({"matchLabels": {"a": "b"}}));
+        let role = json!({"metadata": {}, "roleRef": {"name": "r"}});
+        let role = filled("io.k8s.api.rbac.v1.RoleBinding", role);
+        assert_eq!(role["roleRef"], json!({"apiGroup": "", "kind": "", "name": "r"}));
+    }
 
     fn check_pod(mut pod: Value) -> (Value, Result<Vec<String>, String>) {
         let schema = Schema::builtin();

@@ -127,6 +127,7 @@ pub(super) async fn create(
     strategy.warnings(object, None).into_iter().for_each(|warning| scope.ctx.warn(warning));
     let named = name(object).to_owned();
     chain.validate(&attributes(scope, Operation::Create, &named, Some(object), None, dry_run)).await?;
+    scope.fill(object);
     Ok(guard)
 }
 
@@ -268,6 +269,7 @@ impl<'s, 'a> Writing<'s, 'a> {
             self.last = Some(object);
             return Ok(Decision::Delete);
         }
+        scope.fill(&mut object);
         let ttl_seconds = scope.def.strategy.ttl_seconds(&object);
         Ok(Decision::Write { object, ttl_seconds })
     }

@@ -19,7 +19,7 @@ async fn each_patch_applies() {
     assert_eq!((failed.code, failed.body["reason"].as_str()), (422, Some("Invalid")));
     let strategic = json!({"spec": {"containers": [{"name": "c", "image": "j"}]}});
     let merged = server.patch("strategic-merge-patch", &path, strategic).await;
-    assert_eq!(merged.body["spec"]["containers"], json!([{"name": "c", "image": "j"}]));
+    assert_eq!(merged.body["spec"]["containers"], json!([{"name": "c", "image": "j", "resources": {}}]));
     assert_eq!(merged.body["metadata"]["generation"], 2);
     let same = server.patch("merge-patch", &path, json!({})).await;
     assert_eq!(same.body["metadata"]["resourceVersion"], merged.body["metadata"]["resourceVersion"]);
