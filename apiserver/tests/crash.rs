@@ -464,7 +464,8 @@ async fn strain(mut world: World) -> (World, model::ledger::Notes, u64) {
         stop.cancel();
         let (world, strikes) = chaos.await.expect("no panic");
         world.all_ready().await;
-        println!("killed: {strikes:?}");
+        let servers = strikes.iter().filter(|what| **what == "a server").count();
+        println!("killed: {servers} times a server, {} times etcd's leader", strikes.len() - servers);
         *place.lock() = Some(world);
     };
     let notes = run(plan, api, calm).await.unwrap_or_else(|why| panic!("seed {seed}: {why}"));

@@ -17,8 +17,7 @@ use futures::future::BoxFuture;
 
 use super::*;
 use crate::storage::embedded::EmbeddedStore;
-use crate::storage::etcd::EtcdStore;
-use crate::storage::etcd::testing::{Etcd, wait_until};
+use crate::storage::etcd::testing::Etcd;
 use judged::judge::{Facts, Summary, judge};
 use judged::workload::{Plan, run};
 use judged::{
@@ -437,14 +436,8 @@ async fn one_history_explains_everything_over_the_embedded_store() {
 async fn one_history_explains_everything_over_etcd() {
     let Some(etcd) = Etcd::single("model") else { return };
     rounds("etcd", async |tasks| {
-        let connect = async || {
-            let store = EtcdStore::connect(etcd.config("/registry/"), tasks).await;
-            let store = store.expect("a good configuration");
-            wait_until("etcd is up", async || store.healthy().await.is_ok()).await;
-            store
-        };
-        let one: Arc<dyn Store> = connect().await;
-        let two: Arc<dyn Store> = connect().await;
+        let one: Arc<dyn Store> = etcd.connect("/registry/", tasks).await;
+        let two: Arc<dyn Store> = etcd.connect("/registry/", tasks).await;
         [one, two]
     })
     .await;

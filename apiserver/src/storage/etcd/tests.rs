@@ -12,7 +12,7 @@ use crate::storage::contract::{self, Scale};
 async fn etcd_keeps_the_contract() {
     let Some(etcd) = Etcd::single("contract") else { return };
     let tasks = Tasks::new(CancellationToken::new());
-    contract::check(etcd.connect(&tasks).await, Scale { keys: 20_000, seeds: 2 }).await;
+    contract::check(etcd.connect("/c/", &tasks).await, Scale { keys: 20_000, seeds: 2 }).await;
     tasks.stop_token().cancel();
 }
 
@@ -20,7 +20,7 @@ async fn etcd_keeps_the_contract() {
 async fn three_members_with_client_certificates_keep_the_contract() {
     let Some(etcd) = Etcd::start("members", 3, true) else { return };
     let tasks = Tasks::new(CancellationToken::new());
-    contract::check(etcd.connect(&tasks).await, Scale { keys: 4_000, seeds: 2 }).await;
+    contract::check(etcd.connect("/c/", &tasks).await, Scale { keys: 4_000, seeds: 2 }).await;
     tasks.stop_token().cancel();
 }
 
@@ -28,7 +28,7 @@ async fn three_members_with_client_certificates_keep_the_contract() {
 async fn a_client_without_certificate_is_told_so() {
     let Some(etcd) = Etcd::start("stranger", 1, true) else { return };
     let tasks = Tasks::new(CancellationToken::new());
-    let _known = etcd.connect(&tasks).await;
+    let _known = etcd.connect("/c/", &tasks).await;
     let config = EtcdConfig { cert_file: None, key_file: None, ..etcd.config("/c/") };
     let stranger = EtcdStore::connect(config, &tasks).await.expect("a possible configuration");
     let refused = stranger.get("/c/a").await;
@@ -43,7 +43,7 @@ async fn a_client_without_certificate_is_told_so() {
 async fn writes_go_on_when_the_leader_dies_and_none_is_lost() {
     let Some(mut etcd) = Etcd::start("leader", 3, true) else { return };
     let tasks = Tasks::new(CancellationToken::new());
-    let store = etcd.connect(&tasks).await;
+    let store = etcd.connect("/c/", &tasks).await;
     let begin = store.current_revision().await.expect("revision");
     let mut watch = store.watch("/c/leader/", begin).await.expect("watch");
     let mut acknowledged = Vec::new();
@@ -89,7 +89,7 @@ async fn writes_go_on_when_the_leader_dies_and_none_is_lost() {
 async fn without_a_majority_calls_fail_in_bounded_time_and_recover_by_themselves() {
     let Some(mut etcd) = Etcd::start("majority", 3, false) else { return };
     let tasks = Tasks::new(CancellationToken::new());
-    let store = etcd.connect(&tasks).await;
+    let store = etcd.connect("/c/", &tasks).await;
     let first = store.create("/c/a", "1".into(), None).await.expect("create");
     let mut watch = store.watch("/c/", first).await.expect("watch");
     etcd.kill(0);
@@ -120,7 +120,7 @@ async fn without_a_majority_calls_fail_in_bounded_time_and_recover_by_themselves
 async fn watch_outlives_a_restart_of_etcd_and_a_dead_one_is_an_error() {
     let Some(mut etcd) = Etcd::single("restart") else { return };
     let tasks = Tasks::new(CancellationToken::new());
-    let store = etcd.connect(&tasks).await;
+    let store = etcd.connect("/c/", &tasks).await;
     let first = store.create("/c/a", "1".into(), None).await.expect("create");
     let mut stream = store.watch("/c/", first).await.expect("watch");
     etcd.kill(0);
@@ -138,7 +138,7 @@ async fn watch_outlives_a_restart_of_etcd_and_a_dead_one_is_an_error() {
 async fn servers_of_one_etcd_share_the_compaction_clock() {
     let Some(etcd) = Etcd::single("clock") else { return };
     let tasks = Tasks::new(CancellationToken::new());
-    let (one, two) = (etcd.connect(&tasks).await, etcd.connect(&tasks).await);
+    let (one, two) = (etcd.connect("/c/", &tasks).await, etcd.connect("/c/", &tasks).await);
     let (mut first, mut second) = (compact::Clock::default(), compact::Clock::default());
     compact::round(&one, &mut first).await.expect("the first round compacts nothing");
     compact::round(&two, &mut second).await.expect("the other takes note");
@@ -162,7 +162,7 @@ async fn servers_of_one_etcd_share_the_compaction_clock() {
 async fn a_watch_from_far_back_joins_the_one_stream_without_a_gap() {
     let Some(etcd) = Etcd::single("far") else { return };
     let tasks = Tasks::new(CancellationToken::new());
-    let store = etcd.connect(&tasks).await;
+    let store = etcd.connect("/c/", &tasks).await;
     let begin = store.current_revision().await.expect("revision");
     let mut last = begin;
     for i in 0..feed::RECENT_EVENTS + 100 {
@@ -194,7 +194,7 @@ async fn a_watch_from_far_back_joins_the_one_stream_without_a_gap() {
 async fn somebody_elses_writes_are_progress_when_etcd_can_be_asked() {
     let Some(etcd) = Etcd::single("progress") else { return };
     let tasks = Tasks::new(CancellationToken::new());
-    let store = etcd.connect(&tasks).await;
+    let store = etcd.connect("/c/", &tasks).await;
     let _watching = store.watch("/c/quiet/", store.feed.hub.through()).await.expect("watch");
     // Behind the prefix and the compaction's clock, where the one watch does not look.
     let elsewhere = store.create("zzz/elsewhere", "x".into(), None).await.expect("create");

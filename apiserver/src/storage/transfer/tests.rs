@@ -185,8 +185,7 @@ async fn a_single_node_grows_into_an_etcd_and_comes_back() {
     let (file, there) =
         (Place::Embedded(folder.file("a.redb")), Place::Etcd(Box::new(etcd.config("/registry/"))));
     let tasks = Tasks::new(CancellationToken::new());
-    let target = EtcdStore::connect(etcd.config("/registry/"), &tasks).await.unwrap();
-    crate::storage::etcd::testing::wait_until("etcd is up", async || target.healthy().await.is_ok()).await;
+    let target = etcd.connect("/registry/", &tasks).await;
     let mut steps = Vec::new();
     let copied = copy(&file, &there, 500, &mut |step| steps.push(step)).await.unwrap();
     assert_eq!((copied.keys, copied.from), (expected.len() as u64, handed_out));

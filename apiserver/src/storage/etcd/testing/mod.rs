@@ -84,9 +84,9 @@ impl Etcd {
         }
     }
 
-    /// A store of the contract's keys, once etcd answers.
-    pub(crate) async fn connect(&self, tasks: &Tasks) -> Arc<EtcdStore> {
-        let store = EtcdStore::connect(self.config("/c/"), tasks).await.expect("a good configuration");
+    /// A store of the keys below `prefix`, once etcd answers and its watch is there.
+    pub(crate) async fn connect(&self, prefix: &str, tasks: &Tasks) -> Arc<EtcdStore> {
+        let store = EtcdStore::connect(self.config(prefix), tasks).await.expect("a good configuration");
         wait_until("etcd is up", async || store.healthy().await.is_ok() && store.feed.hub.through().0 > 0)
             .await;
         store
