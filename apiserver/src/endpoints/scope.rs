@@ -10,9 +10,9 @@ use crate::authorization::Attributes;
 use crate::cacher::{ObjectStore, Preconditions};
 use crate::fieldmanager::{FieldManager, Version, manager_name};
 use crate::filters::respond::forbidden;
-use crate::object::{Object, name, resource_version, str_at, uid};
+use crate::object::{Object, name, resource_version, uid};
 use crate::request::{ApiRequest, RequestContext};
-use crate::resources::schema::{Schema, TypeId};
+use crate::resources::schema::{Schema, TypeId, type_name};
 use crate::resources::{ResourceDef, Strategy, SubresourceDef, SubresourceHandler, Table};
 
 /// A request on one resource.
@@ -105,14 +105,10 @@ impl<'a> Scope<'a> {
         if self.def.custom.is_some() {
             return;
         }
-        let schema = &self.server.schema;
-        let id = if self.def.conversion.is_none() {
-            schema.id(&self.def.schema)
-        } else {
-            let (api_version, stored) = (str_at(object, &["apiVersion"]), &self.def.stored_as);
-            let version = api_version.rsplit('/').next().unwrap_or_default();
-            let table = self.server.tables.load();
-            table.get(&stored.group, version, &stored.resource).and_then(|def| schema.id(&def.schema))
+        let (schema, def) = (&self.server.schema, &self.def);
+        let id = match def.conversion {
+            None => schema.id(&def.schema),
+            Some(_) => schema.id(&type_name(&def.stored_as.group, &def.stored_version, &def.kind)),
         };
         if let (Some(id), Some(map)) = (id, object.as_object_mut()) {
             typed::fill(schema, id, map);

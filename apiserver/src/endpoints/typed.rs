@@ -311,6 +311,9 @@ pub(super) fn kind_of(value: &Value, for_number: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resources::api_version;
+    use crate::resources::rows::{Storage, rows};
+    use crate::resources::schema::type_name;
     use serde_json::json;
 
     #[test]
@@ -335,6 +338,28 @@ mod tests {
         let role = json!({"metadata": {}, "roleRef": {"name": "r"}});
         let role = filled("io.k8s.api.rbac.v1.RoleBinding", role);
         assert_eq!(role["roleRef"], json!({"apiGroup": "", "kind": "", "name": "r"}));
+    }
+
+    #[test]
+    fn conversions_lose_nothing_that_is_always_written() {
+        let schema = Schema::builtin();
+        let fill_as = |group: &str, version: &str, kind: &str, tree: &mut Value| {
+            let id = schema.id(&type_name(group, version, kind)).expect("a type");
+            fill(&schema, id, tree.as_object_mut().expect("an object"));
+        };
+        let mut converted_kinds = 0;
+        for row in rows() {
+            let Storage::As { group, version, conversion, .. } = row.storage else { continue };
+            let api_version = api_version(group, version);
+            let mut stored = json!({"apiVersion": api_version, "kind": row.kind, "metadata": {"name": "x"}});
+            fill_as(group, version, row.kind, &mut stored);
+            let served = (conversion.from_stored)(stored);
+            let mut filled = served.clone();
+            fill_as(row.group, row.version, row.kind, &mut filled);
+            assert_eq!(served, filled, "{} {}", row.group, row.version);
+            converted_kinds += 1;
+        }
+        assert!(converted_kinds > 5);
     }
 
     fn check_pod(mut pod: Value) -> (Value, Result<Vec<String>, String>) {

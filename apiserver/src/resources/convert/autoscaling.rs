@@ -73,6 +73,8 @@ pub(super) fn from_stored(mut object: Object) -> Object {
         annotations.insert(BEHAVIOR.to_owned(), json!(text));
     }
     if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
+        // v1 always says it, v2 when there are some.
+        status.entry("currentReplicas").or_insert(json!(0));
         if let Some(Value::Array(current)) = status.remove("currentMetrics") {
             for metric in &current {
                 if metric["resource"]["name"] == "cpu"
