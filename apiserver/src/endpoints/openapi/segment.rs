@@ -3,7 +3,7 @@
 //! A part is a run of deflate blocks that ends on a whole byte and refers to nothing before it, so that parts
 //! behind each other, with gzip's header and trailer around them, are one gzip member of all they say.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -79,7 +79,10 @@ impl Compressor {
     }
 
     pub(super) fn write(&mut self, bytes: impl AsRef<[u8]>) {
-        self.write_all(bytes.as_ref()).expect("a vector takes every write");
+        let bytes = bytes.as_ref();
+        self.deflate.write_all(bytes).expect("a vector takes every write");
+        self.crc.update(bytes);
+        self.digest.update(bytes);
     }
 
     /// What was written since the last cut.
@@ -96,19 +99,6 @@ impl Compressor {
             crc: std::mem::take(&mut self.crc),
             digest: self.digest.finalize_reset().into(),
         }
-    }
-}
-
-impl Write for Compressor {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.deflate.write_all(bytes)?;
-        self.crc.update(bytes);
-        self.digest.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.deflate.flush()
     }
 }
 
