@@ -72,10 +72,12 @@ impl WriteOptions {
     }
 }
 
-/// `ValidateFieldManager`.
+/// `ValidateFieldManager`. Each character that cannot be printed is an error with the whole name in it, so that of a
+/// name that is too long only that is said.
 pub(in super::super) fn check_manager(name: &str, field: impl Fn() -> String, errors: &mut FieldErrors) {
     if name.len() > FIELD_MANAGER_BYTES_MAX {
         errors.too_long(field(), FIELD_MANAGER_BYTES_MAX);
+        return;
     }
     for (at, c) in name.char_indices().filter(|(_, c)| !is_printable(*c)) {
         let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
@@ -100,5 +102,20 @@ mod tests {
         assert!(WriteOptions::parse(&Query::parse("dryRun=All"), "CreateOptions").expect("valid").dry_run);
         let error = WriteOptions::parse(&Query::parse("dryRun=Some"), "CreateOptions").expect_err("invalid");
         assert_eq!(error.code, 422);
+    }
+
+    #[test]
+    fn faults_of_a_managers_name_stay_few() {
+        let found = |name: &str| {
+            let mut errors = FieldErrors::new();
+            check_manager(name, || "fieldManager".to_owned(), &mut errors);
+            errors.0.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert!(found("kubectl").is_empty());
+        let bell = found("a\u{7}b\u{7}");
+        assert_eq!(bell.len(), 2, "{bell:?}");
+        assert!(bell[1].ends_with("invalid character U+0007 (at position 3)"), "{bell:?}");
+        let long = found(&"\u{7}".repeat(40_000));
+        assert!(matches!(&long[..], [only] if only.starts_with("fieldManager: Too long")), "{long:?}");
     }
 }
