@@ -20,6 +20,8 @@ mod table;
 
 pub use enablement::{Enablement, EnablementError};
 pub use rows::{Row, StoredResource, rows, stored};
+#[cfg(test)]
+pub(crate) use table::NoRules;
 pub use table::{CustomHandlers, Table, Tables};
 
 use std::borrow::Cow;

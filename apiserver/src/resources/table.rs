@@ -69,7 +69,7 @@ impl Table {
                 subresources.push(subresource(row, sub, served));
             }
             let strategy: Arc<dyn Strategy> = match row.storage {
-                Storage::None => Arc::new(Unstored),
+                Storage::None => Arc::new(NoRules),
                 Storage::Own(_) | Storage::As { .. } => {
                     let (_, resource) = stored_group_resource(row);
                     ask(row.group, resource)
@@ -217,10 +217,10 @@ fn owned(names: &[&str]) -> Vec<String> {
     names.iter().map(|n| (*n).to_owned()).collect()
 }
 
-/// The strategy of a kind that is never stored: it has no rules because no generic write reaches it.
-struct Unstored;
+/// The strategy that takes every object as it is: that of a kind that is never stored, which no generic write reaches.
+pub(crate) struct NoRules;
 
-impl Strategy for Unstored {
+impl Strategy for NoRules {
     fn default(&self, _object: &mut crate::object::Object) {}
 
     fn prepare_for_create(&self, _object: &mut crate::object::Object) {}

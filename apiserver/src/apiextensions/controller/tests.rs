@@ -1,13 +1,12 @@
 //! When a definition is served, and when that is said.
 
-use common::status::FieldErrors;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::apiextensions::definition::says;
 use crate::cacher::{Cacher, CacherConfig, ListPage, ListQuery, Outcome};
-use crate::resources::{CustomHandlers, Enablement, ResourceDef, Strategy, Table};
+use crate::resources::{CustomHandlers, Enablement, NoRules, ResourceDef, Strategy, Table};
 use crate::storage::Revision;
 use crate::storage::memory::MemoryStore;
 
@@ -76,24 +75,6 @@ impl ObjectStore for Noted {
 
     fn size(&self) -> (u64, u64) {
         self.inner.size()
-    }
-}
-
-struct NoRules;
-
-impl Strategy for NoRules {
-    fn default(&self, _: &mut Object) {}
-
-    fn prepare_for_create(&self, _: &mut Object) {}
-
-    fn validate(&self, _: &Object) -> FieldErrors {
-        FieldErrors::new()
-    }
-
-    fn prepare_for_update(&self, _: &mut Object, _: &Object) {}
-
-    fn validate_update(&self, _: &Object, _: &Object) -> FieldErrors {
-        FieldErrors::new()
     }
 }
 

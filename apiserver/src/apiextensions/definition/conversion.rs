@@ -6,13 +6,10 @@ use common::status::FieldErrors;
 use serde_json::Value;
 
 use super::options::Options;
-use crate::registry::admission_registration::{webhook_service, webhook_url};
+use crate::registry::admission_registration::{REVIEW_VERSIONS, review_versions, webhook_client};
 use crate::registry::checks::At;
-use crate::registry::names::dns1035_label;
 use crate::registry::tree::{at, field, has, strings, text};
 
-/// The versions of reviews that are spoken.
-const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 const NOT_WEBHOOK: &str = "should not be set when strategy is not set to Webhook";
 
 /// `spec.conversion`. Upstream's internal type, whose paths these are, has no `webhook`.
@@ -33,7 +30,7 @@ pub(super) fn validate(conversion: &Value, preserves: bool, options: &Options, e
     let reviews = At { value: webhook, path: place.path.clone() };
     if strategy == "Webhook" {
         self::client(&client, conversion, options, errors);
-        review_versions(&reviews, options, errors);
+        review_versions(&reviews, "conversionReviewVersions", "", options.require_known_review, errors);
         return;
     }
     if client.present() {
@@ -49,37 +46,11 @@ fn client(client: &At<'_>, conversion: &Value, options: &Options, errors: &mut F
         errors.required(&client.path, "required when strategy is set to Webhook");
         return;
     }
-    match (client.has("url"), client.has("service")) {
-        (true, false) => webhook_url(client, errors),
-        (false, true) => webhook_service(&client.at("service"), errors),
-        _ => errors.required(&client.path, "exactly one of url or service is required"),
-    }
+    webhook_client(client, errors);
     if !options.allow_any_bundle
         && let Some(why) = wrong_bundle(conversion)
     {
         client.invalid("caBundle", why, errors);
-    }
-}
-
-fn review_versions(webhook: &At<'_>, options: &Options, errors: &mut FieldErrors) {
-    let key = "conversionReviewVersions";
-    let versions = webhook.strings(key);
-    if versions.is_empty() {
-        webhook.required(key, "", errors);
-        return;
-    }
-    for (i, version) in versions.iter().enumerate() {
-        let path = format!("{}[{i}]", webhook.under(key));
-        if versions[..i].contains(version) {
-            errors.invalid(path, version, "duplicate version");
-            continue;
-        }
-        for message in dns1035_label(version) {
-            errors.invalid(&path, version, message);
-        }
-    }
-    if options.require_known_review && !versions.iter().any(|v| REVIEW_VERSIONS.contains(v)) {
-        webhook.invalid(key, format!("must include at least one of {}", REVIEW_VERSIONS.join(", ")), errors);
     }
 }
 

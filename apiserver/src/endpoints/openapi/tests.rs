@@ -3,34 +3,16 @@
 use std::io::Read;
 
 use async_trait::async_trait;
-use common::status::FieldErrors;
 use serde_json::Value;
 
 use super::*;
-use crate::object::Object;
 use crate::request::Response;
 use crate::resources::schema::{ListType, Schema};
 use crate::resources::{
-    CustomHandlers, Enablement, GroupResource, Strategy, Subresource, SubresourceRequest, rows,
+    CustomHandlers, Enablement, GroupResource, NoRules, Subresource, SubresourceRequest, rows,
 };
 
 struct Anything;
-
-impl Strategy for Anything {
-    fn default(&self, _: &mut Object) {}
-
-    fn prepare_for_create(&self, _: &mut Object) {}
-
-    fn validate(&self, _: &Object) -> FieldErrors {
-        FieldErrors::new()
-    }
-
-    fn prepare_for_update(&self, _: &mut Object, _: &Object) {}
-
-    fn validate_update(&self, _: &Object, _: &Object) -> FieldErrors {
-        FieldErrors::new()
-    }
-}
 
 #[async_trait]
 impl Subresource for Anything {
@@ -49,7 +31,7 @@ pub(super) fn table() -> Table {
             handlers.insert(GroupResource::new(row.group, &name), Arc::new(Anything));
         }
     }
-    Table::new(&|_, _| Arc::new(Anything), handlers, &Enablement::default())
+    Table::new(&|_, _| Arc::new(NoRules), handlers, &Enablement::default())
 }
 
 pub(super) fn bytes(document: &Document) -> Vec<u8> {

@@ -10,7 +10,9 @@ mod webhooks;
 
 pub use bindings::{BINDING, MUTATING_BINDING};
 pub use policies::{MUTATING_POLICY, POLICY};
-pub use webhooks::{MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS, service as webhook_service, url as webhook_url};
+pub use webhooks::{
+    MUTATING_WEBHOOKS, REVIEW_VERSIONS, VALIDATING_WEBHOOKS, client as webhook_client, review_versions,
+};
 
 use common::status::FieldErrors;
 

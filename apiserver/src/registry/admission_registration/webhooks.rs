@@ -13,7 +13,8 @@ use crate::registry::others::defaults;
 use crate::registry::rules::Rules;
 use crate::registry::tolerance::{SELECTOR_VALUES, Sort};
 
-const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
+/// The versions of reviews that are spoken.
+pub const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 const ONE_OF_VERSIONS: &str = "must include at least one of v1, v1beta1";
 const TIMEOUT_SECONDS_MAX: i64 = 30;
 
@@ -60,7 +61,7 @@ fn validate(configuration: &Object, old: Option<&Object>, errors: &mut FieldErro
         if let Some(expressions) = &expressions {
             match_conditions(hook, expressions, errors);
         }
-        review_versions(hook, errors);
+        review_versions(hook, "admissionReviewVersions", "must specify one of v1, v1beta1", true, errors);
         let name = hook.text("name");
         if !name.is_empty() && hooks[..i].iter().any(|other| other.text("name") == name) {
             errors.duplicate(hook.under("name"), name);
@@ -101,19 +102,24 @@ fn webhook(hook: &At<'_>, errors: &mut FieldErrors) {
     hook.selector("namespaceSelector", errors);
     hook.selector("objectSelector", errors);
     hook.choice("reinvocationPolicy", &["Never", "IfNeeded"], errors);
-    let client = hook.at("clientConfig");
+    client(&hook.at("clientConfig"), errors);
+}
+
+/// A `clientConfig`: where the webhook is.
+pub fn client(client: &At<'_>, errors: &mut FieldErrors) {
     match (client.has("url"), client.has("service")) {
-        (true, false) => url(&client, errors),
+        (true, false) => url(client, errors),
         (false, true) => service(&client.at("service"), errors),
         _ => errors.required(&client.path, "exactly one of url or service is required"),
     }
 }
 
-fn review_versions(hook: &At<'_>, errors: &mut FieldErrors) {
-    let key = "admissionReviewVersions";
+/// The versions of reviews that a webhook takes; `none` is what is said when there are none. With `known` one of them
+/// must be spoken here.
+pub fn review_versions(hook: &At<'_>, key: &str, none: &str, known: bool, errors: &mut FieldErrors) {
     let versions = hook.strings(key);
     if versions.is_empty() {
-        hook.required(key, "must specify one of v1, v1beta1", errors);
+        hook.required(key, none, errors);
         return;
     }
     for (i, version) in versions.iter().enumerate() {
@@ -126,13 +132,13 @@ fn review_versions(hook: &At<'_>, errors: &mut FieldErrors) {
             errors.invalid(&path, version, message);
         }
     }
-    if !versions.iter().any(|version| REVIEW_VERSIONS.contains(version)) {
+    if known && !versions.iter().any(|version| REVIEW_VERSIONS.contains(version)) {
         hook.invalid(key, ONE_OF_VERSIONS, errors);
     }
 }
 
 /// `ValidateWebhookURL`.
-pub fn url(client: &At<'_>, errors: &mut FieldErrors) {
+fn url(client: &At<'_>, errors: &mut FieldErrors) {
     const FORM: &str = "; desired format: https://host[/path]";
     let text = client.text("url");
     let path = client.under("url");
@@ -166,7 +172,7 @@ pub fn url(client: &At<'_>, errors: &mut FieldErrors) {
 }
 
 /// `ValidateWebhookService`.
-pub fn service(service: &At<'_>, errors: &mut FieldErrors) {
+fn service(service: &At<'_>, errors: &mut FieldErrors) {
     // Upstream passes name and namespace the other way round.
     for (key, shown) in [("namespace", "name"), ("name", "namespace")] {
         if service.text(key).is_empty() {
