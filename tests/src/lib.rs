@@ -80,7 +80,8 @@ impl Cluster {
         Ok(text(&output.stderr))
     }
 
-    fn with_input(&self, args: &[&str], input: &str) -> Result<Output> {
+    /// Runs `kubectl` with `input` on standard input, however it ends.
+    pub fn with_input(&self, args: &[&str], input: &str) -> Result<Output> {
         use std::io::Write;
         let mut child = self
             .command(args)
@@ -185,8 +186,16 @@ impl Namespace {
         self.cluster.kubectl_fails(&self.with(args))
     }
 
+    pub fn kubectl_in(&self, args: &[&str], manifest: &str) -> Result<String> {
+        self.cluster.kubectl_in(&self.with(args), manifest)
+    }
+
+    pub fn with_input(&self, args: &[&str], input: &str) -> Result<Output> {
+        self.cluster.with_input(&self.with(args), input)
+    }
+
     pub fn apply(&self, manifest: &str) -> Result<String> {
-        self.cluster.kubectl_in(&self.with(&["apply", "-f", "-"]), manifest)
+        self.kubectl_in(&["apply", "-f", "-"], manifest)
     }
 
     pub fn json(&self, args: &[&str]) -> Result<Value> {
@@ -257,15 +266,7 @@ metadata: {{name: {name}, labels: {{app: {name}}}}}
 spec:
   replicas: {replicas}
   selector: {{matchLabels: {{app: {name}}}}}
-  template:
-    metadata: {{labels: {{app: {name}}}}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: web
-        image: {IMAGE}
-        ports: [{{containerPort: 8080, name: http}}]
-        readinessProbe: {{httpGet: {{path: /, port: http}}, periodSeconds: 1}}
+  template:{}
 ---
 apiVersion: v1
 kind: Service
@@ -274,7 +275,23 @@ spec:
   type: NodePort
   selector: {{app: {name}}}
   ports: [{{port: 80, targetPort: http}}]
-"
+",
+        web_template(name)
+    )
+}
+
+/// What stands below `template:` of a workload of the web server.
+pub fn web_template(name: &str) -> String {
+    format!(
+        r"
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: web
+        image: {IMAGE}
+        ports: [{{containerPort: 8080, name: http}}]
+        readinessProbe: {{httpGet: {{path: /, port: http}}, periodSeconds: 1}}"
     )
 }
 

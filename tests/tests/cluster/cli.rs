@@ -20,16 +20,9 @@ metadata: {{name: {name}}}
 spec:
   replicas: {replicas}
   selector: {{app: {name}}}
-  template:
-    metadata: {{labels: {{app: {name}}}}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: web
-        image: {IMAGE}
-        ports: [{{containerPort: 8080, name: http}}]
-        readinessProbe: {{httpGet: {{path: /, port: http}}, periodSeconds: 1}}
-"
+  template:{}
+",
+        tests::web_template(name)
     )
 }
 
@@ -127,11 +120,7 @@ fn a_pod_is_run_labelled_tried_and_replaced() -> Result<()> {
     ensure!(ns.kubectl(&image)? == IMAGE, "a dry run changes nothing");
 
     let changed = ns.json(&["get", "pod", "one"])?.to_string().replace(IMAGE, other);
-    let manifest = std::env::temp_dir().join(format!("pintle-replace-{}.json", std::process::id()));
-    std::fs::write(&manifest, changed)?;
-    let replaced = ns.kubectl(&["replace", "-f", manifest.to_str().context("a path")?]);
-    std::fs::remove_file(&manifest)?;
-    replaced?;
+    ns.kubectl_in(&["replace", "-f", "-"], &changed)?;
     ensure!(ns.kubectl(&image)? == other, "replaced");
     ns.kubectl(&["delete", "pod", "one", "--timeout=60s"])?;
     Ok(())
@@ -142,12 +131,7 @@ fn diff_finds_what_would_change() -> Result<()> {
     let ns = Cluster::running().namespace("diff")?;
     ns.web("web", 1)?;
     let diff = |replicas: u32| -> Result<(Option<i32>, String)> {
-        let mut child =
-            ns.command(&["diff", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut stdin = child.stdin.take().context("stdin")?;
-        stdin.write_all(tests::web_manifest("web", replicas).as_bytes())?;
-        drop(stdin);
-        let output = child.wait_with_output()?;
+        let output = ns.with_input(&["diff", "-f", "-"], &tests::web_manifest("web", replicas))?;
         Ok((output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()))
     };
     ensure!(diff(1)? == (Some(0), String::new()), "nothing would change");
